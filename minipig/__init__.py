@@ -1,0 +1,1 @@
+"""minipig: Paired Image Generation with Diffusion-Guided Diffusion Models, as readable code."""

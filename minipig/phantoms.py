@@ -1,0 +1,80 @@
+"""Breast phantoms: the embedded data, drawn from a few published facts of anatomy, with a truth that is known.
+
+A breast slice is a half-ellipse against the chest wall. Its glandular tissue is a random field whose power spectrum falls
+as 1/f^3 (Burgess 1999, doi:10.1364/JOSAA.16.000633). A mass is a lobulated body about as bright as the tissue's own
+brighter patches, so that it hides. Several slices of one patient share the anatomy and cut the mass at different depths.
+"""
+
+import numpy as np
+import torch
+
+from .data import Pairs
+
+SLICES = 4  # slices a patient
+
+
+def phantoms(n: int, size: tuple[int, int] = (32, 32), seed: int = 0) -> Pairs:
+    """Draw n pairs of `size` (height, width), `SLICES` to a patient, the last patient perhaps fewer.
+
+    Patient p depends on `seed` and p alone, so a larger n only appends. Raises ValueError for n < 1 or a side under 16.
+    """
+    if n < 1 or min(size) < 16:
+        raise ValueError(f"phantoms need n >= 1 and sides of at least 16 pixels, not {n=}, size {size[0]}x{size[1]}")
+    drawn = []
+    for p in range(-(-n // SLICES)):
+        drawn += draw_patient(np.random.default_rng([seed, p]), size)
+    masks, images = (np.stack(part)[:n, None] for part in zip(*drawn))
+    patients = [f"S{seed}P{i // SLICES:04d}" for i in range(n)]
+    names = [f"{patient}_{i % SLICES}.png" for i, patient in enumerate(patients)]
+    return Pairs(torch.from_numpy(masks), torch.from_numpy(images.astype(np.float32)), names, patients)
+
+
+def draw_patient(rng: np.random.Generator, size: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """One patient's slices as (mask bool, image in [-1, 1]), both (H, W)."""
+    height, width = size
+    v, u = np.mgrid[0:height, 0:width] + 0.5
+    u, v = u / width, (v - height / 2) / width  # u: depth from the chest wall in widths; v: up and down, same unit
+    tall = height / width
+
+    depth, half = rng.uniform(0.65, 0.95), rng.uniform(0.36, 0.48) * tall  # the breast's semi-axes
+    centre = rng.uniform(-0.05, 0.05) * tall
+    inside = 1 - np.hypot(u / depth, (v - centre) / half)  # 1 in the middle of the chest wall, 0 on the skin
+    breast = np.clip(inside * min(depth, half) * width / 1.5, 0, 1)
+    gland = np.exp(-(((u - 0.4 * depth) / (0.5 * depth)) ** 2) - ((v - centre) / (0.6 * half)) ** 2)
+    density, level = rng.uniform(0.12, 0.22), rng.uniform(0.25, 0.4)
+    near, far = power_law(rng, size), power_law(rng, size)
+
+    angle, reach = rng.uniform(-1, 1) * np.pi / 2, 0.68 * rng.uniform(0.1, 1) ** 0.5  # the mass lies well inside
+    mass_u, mass_v = 0.12 + 0.85 * depth * reach * np.cos(angle), centre + half * reach * np.sin(angle)
+    radius, contrast = rng.uniform(0.07, 0.15), rng.uniform(0.12, 0.26)
+    lobes = rng.normal(0, 0.1, 4), rng.uniform(0, 2 * np.pi, 4)
+    stretch, tilt = rng.uniform(1, 1.5), rng.uniform(0, np.pi)
+
+    slices = []
+    for z in rng.uniform(-0.7, 0.7, SLICES):  # the slice's height over the mass's centre, in radii
+        tissue = np.cos(0.6 * z) * near + np.sin(0.6 * z) * far
+        edge = mass_edge(u - mass_u, v - mass_v, radius * np.sqrt(1 - z**2), lobes, stretch, tilt)
+        body = 1 / (1 + np.exp(np.clip(edge * width / 0.6, -50, 50)))  # a soft margin of about a pixel
+        skin = 0.1 * np.exp(-((inside * half * width / 1.2) ** 2))
+        image = breast * (level + density * (0.4 + gland) * tissue + 0.15 * gland + skin + contrast * body)
+        image = image + rng.normal(0, 0.015, size)
+        slices.append((edge < 0, 2 * np.clip(image, 0, 1) - 1))
+    return slices
+
+
+def power_law(rng: np.random.Generator, size: tuple[int, int], exponent: float = 3.0) -> np.ndarray:
+    """A Gaussian random field of unit variance whose power falls as 1/f^exponent, (H, W)."""
+    height, width = size
+    f = np.hypot(np.fft.fftfreq(height)[:, None] * width, np.fft.rfftfreq(width)[None] * width)  # cycles a width
+    f[0, 0] = np.inf  # no mean
+    field = np.fft.irfft2(np.fft.rfft2(rng.normal(size=size)) * f ** (-exponent / 2), s=size)
+    return field / field.std()
+
+
+def mass_edge(u, v, radius: float, lobes, stretch: float, tilt: float) -> np.ndarray:
+    """Distance beyond the outline of a lobulated, stretched body around the origin; negative inside. Same unit as u, v."""
+    along, across = u * np.cos(tilt) + v * np.sin(tilt), v * np.cos(tilt) - u * np.sin(tilt)
+    along, across = along / np.sqrt(stretch), across * np.sqrt(stretch)
+    angle = np.arctan2(across, along)
+    outline = 1 + sum(a * np.cos(k * angle + phase) for k, (a, phase) in enumerate(zip(*lobes), start=2))
+    return np.hypot(along, across) - radius * outline

@@ -1,0 +1,78 @@
+"""The noise schedule and the four equations that use it: Eq. (2), (3), (6), (7).
+
+Time t is the paper's: 1..T, with t = 0 for the clean image, so `abar[0] == 1`. Coefficients are kept in float64 and cast
+to the type of the tensor they multiply as late as possible (1 - abar_1 = 1e-4 would lose three digits in float32).
+"""
+
+import torch
+from torch import Tensor
+
+Time = int | Tensor  # one level for the whole batch, or (B,) integers
+
+
+class Schedule:
+    """Variance-preserving diffusion with linear beta, as in the paper: T = 1024, beta from 1e-4 to 0.02.
+
+    beta[t] and abar[t], both (T + 1,) float64, are indexed by the paper's t; beta[0] = 0 and abar[0] = 1.
+    """
+
+    def __init__(self, T: int = 1024, beta_1: float = 1e-4, beta_T: float = 0.02):
+        if T < 1 or not 0 < beta_1 <= beta_T < 1:
+            raise ValueError(f"a schedule needs T >= 1 and 0 < beta_1 <= beta_T < 1, not {T=}, {beta_1=}, {beta_T=}")
+        self.T, self.beta_1, self.beta_T = T, beta_1, beta_T
+        self.beta = torch.cat([torch.zeros(1).double(), torch.linspace(beta_1, beta_T, T, dtype=torch.float64)])
+        self.abar = torch.cumprod(1 - self.beta, 0)
+
+    def scales(self, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
+        """sqrt(abar_t) and sqrt(1 - abar_t), the weights of signal and noise, shaped to multiply `like` (B, ...)."""
+        abar = self._at(self.abar, t, like)
+        return abar.sqrt().to(like.dtype), (1 - abar).sqrt().to(like.dtype)
+
+    def noise_step(self, z: Tensor, t: Time, eps: Tensor) -> Tensor:
+        """One forward step from level t - 1 to level t, Eq. (2): sqrt(1 - beta_t) z + sqrt(beta_t) eps."""
+        beta = self._at(self.beta, t, z)
+        return (1 - beta).sqrt().to(z.dtype) * z + beta.sqrt().to(z.dtype) * eps
+
+    def add_noise(self, z0: Tensor, t: Time, eps: Tensor) -> Tensor:
+        """All forward steps up to level t at once, Eq. (3): sqrt(abar_t) z0 + sqrt(1 - abar_t) eps."""
+        signal, noise = self.scales(t, z0)
+        return signal * z0 + noise * eps
+
+    def x0_hat(self, zt: Tensor, t: Time, eps: Tensor) -> Tensor:
+        """The clean image that a noise estimate implies, Eq. (6): Eq. (3) solved for z0. t >= 1."""
+        signal, noise = self.scales(t, zt)
+        return (zt - noise * eps) / signal
+
+    def eps(self, zt: Tensor, t: Time, x0_hat: Tensor) -> Tensor:
+        """The noise that a clean estimate implies: Eq. (3) solved for eps. t >= 1."""
+        signal, noise = self.scales(t, zt)
+        return (zt - signal * x0_hat) / noise
+
+    def sigma(self, t: Time, s: Time, eta: float, like: Tensor) -> Tensor:
+        """The fresh noise sigma of a move from level t to level s < t (float64).
+
+        eta = 0 is the paper's choice (DDIM); eta = 1 is the true posterior's, so with s = t - 1 the walk is DDPM.
+        """
+        abar_t, abar_s = self._at(self.abar, t, like), self._at(self.abar, s, like)
+        return eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
+
+    def step(self, x0_hat: Tensor, eps: Tensor, t: Time, s: Time, eta: float = 0.0, fresh: Tensor | None = None) -> Tensor:
+        """Move from level t to level s < t, Eq. (7) with any step length.
+
+        sqrt(abar_s) x0_hat + sqrt(1 - abar_s - sigma^2) eps + sigma fresh; `fresh` (noise like eps) only if eta > 0.
+        """
+        abar_s, sigma = self._at(self.abar, s, eps), self.sigma(t, s, eta, eps)
+        towards_noise = (1 - abar_s - sigma**2).clamp(min=0).sqrt()  # rounding may leave -1e-17 at s = 0
+        z = abar_s.sqrt().to(eps.dtype) * x0_hat + towards_noise.to(eps.dtype) * eps
+        return z if eta == 0 else z + sigma.to(eps.dtype) * fresh
+
+    def grid(self, steps: int) -> list[int]:
+        """Uniform levels from T down to 0 in `steps` moves: steps + 1 distinct integers. Raises unless 1 <= steps <= T."""
+        if not 1 <= steps <= self.T:
+            raise ValueError(f"{steps} sampling steps asked for; this schedule allows 1 to {self.T}")
+        return [(self.T * i + steps // 2) // steps for i in range(steps, -1, -1)]
+
+    def _at(self, table: Tensor, t: Time, like: Tensor) -> Tensor:
+        """table[t] on the device of `like`, with as many dimensions: (B, 1, ..., 1), or (1, ..., 1) for one int."""
+        values = table.to(like.device)[t]
+        return values.reshape(-1, *[1] * (like.ndim - 1))

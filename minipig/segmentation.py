@@ -1,0 +1,76 @@
+"""The downstream task: a small U-Net that outlines the lesion, its loss, and the four scores of Table 2."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SCORES = ("dice", "iou", "precision", "recall")
+
+
+def double_conv(channels: int, out: int) -> nn.Sequential:
+    """Two 3x3 convolutions with batch norm, (B, C, H, W) -> (B, C', H, W)."""
+    layers = []
+    for c in (channels, out):
+        layers += [nn.Conv2d(c, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class SegmentationUNet(nn.Module):
+    """The U-Net of Ronneberger et al. 2015 in miniature: slice (B, 1, H, W) in [-1, 1] -> mask logits (B, 1, H, W).
+
+    Height and width must be multiples of 2^levels; forward raises ValueError for others.
+    """
+
+    def __init__(self, base: int = 16, levels: int = 3):
+        super().__init__()
+        widths = [base * 2**i for i in range(levels + 1)]
+        self.multiple = 2**levels
+        self.down = nn.ModuleList(double_conv(c, w) for c, w in zip([1] + widths, widths))
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(w, w // 2, 2, stride=2) for w in widths[:0:-1])
+        self.up = nn.ModuleList(double_conv(w, w // 2) for w in widths[:0:-1])
+        self.leave = nn.Conv2d(base, 1, 1)
+
+    def forward(self, y: Tensor) -> Tensor:
+        height, width = y.shape[2:]
+        if height % self.multiple or width % self.multiple:
+            raise ValueError(f"the segmenter takes multiples of {self.multiple} pixels, not {height}x{width}")
+        skips, h = [], y
+        for level, block in enumerate(self.down):
+            h = block(h if level == 0 else F.max_pool2d(h, 2))
+            skips.append(h)
+        skips.pop()
+        for grow, block in zip(self.grow, self.up):
+            h = block(torch.cat([skips.pop(), grow(h)], dim=1))
+        return self.leave(h)
+
+
+def segmentation_loss(logits: Tensor, x0: Tensor) -> Tensor:
+    """Cross entropy plus soft Dice, averaged over the batch; x0: (B, 1, H, W) masks ±1."""
+    target = (x0 + 1) / 2
+    probability = logits.sigmoid()
+    overlap = 2 * (probability * target).sum((1, 2, 3)) + 1
+    dice = overlap / (probability.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
+    return F.binary_cross_entropy_with_logits(logits, target) + (1 - dice).mean()
+
+
+def scores(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """Dice, IoU, precision and recall of each image, (B,) in [0, 1]; masks (B, 1, H, W), lesion where > 0.
+
+    Empty masks: if both are empty, all four are 1; if one of the two is, all four are 0.
+    """
+    p, q = (predicted > 0).flatten(1), (truth > 0).flatten(1)
+    hit, n_p, n_q = (p & q).sum(1).double(), p.sum(1).double(), q.sum(1).double()
+    both_empty = (n_p + n_q) == 0
+
+    def ratio(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(both_empty, 1.0, a / b.clamp(min=1))
+
+    return dict(zip(SCORES, (ratio(2 * hit, n_p + n_q), ratio(hit, n_p + n_q - hit), ratio(hit, n_p), ratio(hit, n_q))))
+
+
+@torch.no_grad()
+def predict(net: nn.Module, images: Tensor, batch: int = 256) -> Tensor:
+    """Logits of all images (N, 1, H, W), in evaluation mode, on the network's device; returned on the CPU."""
+    net.eval()
+    device = next(net.parameters()).device
+    return torch.cat([net(part.to(device)).cpu() for part in images.split(batch)])

@@ -1,0 +1,170 @@
+"""PairedUNet: the noise-prediction network of both chains, `eps = net(z_t, t, guide)`.
+
+The paper's U-Net takes two channels: the noisy image and, concatenated, its guide. model_x looks at (x_t, y_t), model_y at
+(guide, y_t). Without a guide the same class is an unconditional network; with a two-channel z_t, a joint one.
+"""
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .schedule import Schedule
+
+PRESETS = {
+    # name: what the network is made of. The first three fold pixels into channels or stay small; `paper` is the release.
+    "tiny": dict(base=24, mults=(1, 2), blocks=1, attention=(1,), groups=8, fold=2, predict="v"),
+    "cpu": dict(base=32, mults=(1, 2, 2), blocks=1, attention=(2,), groups=8, fold=2, predict="v"),
+    "gpu": dict(base=64, mults=(1, 2, 2, 4), blocks=2, attention=(3,), groups=32, fold=1, predict="v"),
+    "paper": dict(base=32, mults=(1, 1, 2, 2, 4, 4), blocks=2, attention=(5,), groups=32, fold=1, predict="eps"),
+}
+
+
+def time_embedding(t: Tensor, dim: int) -> Tensor:
+    """Sines and cosines of t at `dim / 2` frequencies from 1 to 1e-4, (B,) -> (B, dim)."""
+    frequency = torch.exp(-math.log(1e4) * torch.arange(dim // 2, device=t.device) / (dim // 2))
+    angle = t.float()[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class ResBlock(nn.Module):
+    """Two normalised convolutions around the time embedding, and a shortcut: (B, C, H, W) -> (B, C', H, W)."""
+
+    def __init__(self, channels: int, out: int, time: int, groups: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(groups, channels), nn.Conv2d(channels, out, 3, padding=1)
+        self.time = nn.Linear(time, out)
+        self.norm2, self.conv2 = nn.GroupNorm(groups, out), nn.Conv2d(out, out, 3, padding=1)
+        self.shortcut = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
+        nn.init.zeros_(self.conv2.weight), nn.init.zeros_(self.conv2.bias)  # every block starts as its shortcut
+
+    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+        residual = self.conv1(F.silu(self.norm1(h))) + self.time(time)[:, :, None, None]
+        return self.shortcut(h) + self.conv2(F.silu(self.norm2(residual)))
+
+
+class Attention(nn.Module):
+    """Every pixel of a coarse level looks at every other, in heads of 32 channels."""
+
+    def __init__(self, channels: int, groups: int):
+        super().__init__()
+        self.heads = max(1, channels // 32)
+        self.norm, self.qkv = nn.GroupNorm(groups, channels), nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight), nn.init.zeros_(self.out.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        q, k, v = rearrange(self.qkv(self.norm(h)), "b (n heads c) h w -> n b heads (h w) c", n=3, heads=self.heads)
+        seen = F.scaled_dot_product_attention(q, k, v)
+        return h + self.out(rearrange(seen, "b heads (h w) c -> b (heads c) h w", h=h.shape[2]))
+
+
+class Stage(nn.Module):
+    """A residual block, followed by attention on the levels that have it."""
+
+    def __init__(self, channels: int, out: int, time: int, groups: int, attention: bool):
+        super().__init__()
+        self.block = ResBlock(channels, out, time, groups)
+        self.attention = Attention(out, groups) if attention else nn.Identity()
+
+    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+        return self.attention(self.block(h, time))
+
+
+class PairedUNet(nn.Module):
+    """The denoiser of one chain: (z_t, t, guide) -> eps.
+
+    channels, guide: channels of z_t and of the guide (0: unconditional). base, mults, blocks: width of the first level,
+    its multiple on each level, residual blocks a level. attention: the levels (0 is the finest) with attention.
+    fold: pixels per side that are folded into channels at the door (1: none), which makes a 32x32 image a 16x16 problem.
+    predict: what the last layer stands for. "eps" is the paper's. "v" = sqrt(abar) eps - sqrt(1 - abar) z0 (Salimans & Ho
+    2022) is turned into eps at the door, eps = sqrt(1 - abar) z_t + sqrt(abar) v, so that the noise itself takes a shortcut
+    past a trunk that may be too narrow to carry it. Losses and sampler see eps alone.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        guide: int = 1,
+        base: int = 32,
+        mults: tuple[int, ...] = (1, 1, 2, 2, 4, 4),
+        blocks: int = 2,
+        attention: tuple[int, ...] = (5,),
+        groups: int = 32,
+        fold: int = 1,
+        predict: str = "eps",
+        schedule: Schedule | None = None,
+    ):
+        super().__init__()
+        if predict not in ("eps", "v"):
+            raise ValueError(f"predict is 'eps' or 'v', not {predict!r}")
+        self.channels, self.guide, self.base, self.fold, self.predict = channels, guide, base, fold, predict
+        self.schedule = schedule or Schedule()
+        self.multiple = fold * 2 ** (len(mults) - 1)
+        time = 4 * base
+        self.time = nn.Sequential(nn.Linear(base, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU())
+        self.enter = nn.Conv2d((channels + guide) * fold**2, base, 3, padding=1)
+
+        widths = [base * m for m in mults]
+        c, skips = base, [base]
+        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths):
+            for _ in range(blocks):
+                self.down.append(Stage(c, width, time, groups, level in attention))
+                c = width
+                skips.append(c)
+            if level < len(widths) - 1:
+                self.shrink.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
+                skips.append(c)
+        self.middle = nn.ModuleList([Stage(c, c, time, groups, True), Stage(c, c, time, groups, False)])
+        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            for _ in range(blocks + 1):
+                self.up.append(Stage(c + skips.pop(), width, time, groups, level in attention))
+                c = width
+            if level > 0:
+                self.grow.append(nn.Conv2d(c, c, 3, padding=1))
+        self.leave = nn.Sequential(nn.GroupNorm(groups, c), nn.SiLU(), nn.Conv2d(c, channels * fold**2, 3, padding=1))
+        nn.init.zeros_(self.leave[-1].weight), nn.init.zeros_(self.leave[-1].bias)
+        self.blocks = blocks
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError unless every level halves `height` and `width` without a rest."""
+        if height % self.multiple or width % self.multiple:
+            raise ValueError(f"this U-Net takes heights and widths that are multiples of {self.multiple}, not {height}x{width}")
+
+    def forward(self, z: Tensor, t: Tensor, guide: Tensor | None = None) -> Tensor:
+        """z_t (B, C, H, W), t (B,) integers 1..T, guide (B, G, H, W) or None -> eps (B, C, H, W) float32."""
+        self.check_size(*z.shape[2:])
+        if (0 if guide is None else guide.shape[1]) != self.guide:
+            given = "no guide" if guide is None else f"a guide of {guide.shape[1]} channels"
+            raise ValueError(f"this network was built for a guide of {self.guide} channels and was given {given}")
+        inputs = z if guide is None else torch.cat([z, guide], dim=1)
+        out = F.pixel_shuffle(self.trunk(F.pixel_unshuffle(inputs, self.fold), t), self.fold).float()
+        if self.predict == "eps":
+            return out
+        signal, noise = self.schedule.scales(t, z)
+        return noise * z + signal * out
+
+    def trunk(self, h: Tensor, t: Tensor) -> Tensor:
+        """Down, middle, up with a skip connection from every block, on the folded image."""
+        time = self.time(time_embedding(t, self.base))
+        h = self.enter(h)
+        skips, down, up = [h], iter(self.down), iter(self.up)
+        for level in range(len(self.shrink) + 1):
+            for _ in range(self.blocks):
+                h = next(down)(h, time)
+                skips.append(h)
+            if level < len(self.shrink):
+                h = self.shrink[level](h)
+                skips.append(h)
+        for stage in self.middle:
+            h = stage(h, time)
+        for level in range(len(self.shrink) + 1):
+            for _ in range(self.blocks + 1):
+                h = next(up)(torch.cat([h, skips.pop()], dim=1), time)
+            if level < len(self.grow):
+                h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        return self.leave(h)

@@ -41,12 +41,12 @@ def draw_patient(rng: np.random.Generator, size: tuple[int, int]) -> list[tuple[
     inside = 1 - np.hypot(u / depth, (v - centre) / half)  # 1 in the middle of the chest wall, 0 on the skin
     breast = np.clip(inside * min(depth, half) * width / 1.5, 0, 1)
     gland = np.exp(-(((u - 0.4 * depth) / (0.5 * depth)) ** 2) - ((v - centre) / (0.6 * half)) ** 2)
-    density, level = rng.uniform(0.12, 0.22), rng.uniform(0.25, 0.4)
+    density, level = rng.uniform(0.09, 0.17), rng.uniform(0.25, 0.4)
     near, far = power_law(rng, size), power_law(rng, size)
 
     angle, reach = rng.uniform(-1, 1) * np.pi / 2, 0.68 * rng.uniform(0.1, 1) ** 0.5  # the mass lies well inside
     mass_u, mass_v = 0.12 + 0.85 * depth * reach * np.cos(angle), centre + half * reach * np.sin(angle)
-    radius, contrast = rng.uniform(0.07, 0.15), rng.uniform(0.12, 0.26)
+    radius, contrast = rng.uniform(0.08, 0.16), rng.uniform(0.16, 0.3)
     lobes = rng.normal(0, 0.1, 4), rng.uniform(0, 2 * np.pi, 4)
     stretch, tilt = rng.uniform(1, 1.5), rng.uniform(0, np.pi)
 

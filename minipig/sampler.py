@@ -10,7 +10,7 @@ from typing import Iterator
 import torch
 from torch import Tensor
 
-from .guider import Clean, Denoiser, GuideRule
+from .guider import Denoiser, GuideRule
 from .schedule import Schedule
 from .seeds import SampleNoise
 

@@ -9,6 +9,7 @@ from typing import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from .data import Pairs
 from .seeds import generator
@@ -37,6 +38,11 @@ class Progress:
     model: nn.Module
     average: nn.Module
 
+    @property
+    def recent(self) -> float:
+        """Mean loss of the last 100 steps."""
+        return sum(self.losses[-100:]) / len(self.losses[-100:])
+
 
 def pick_device(name: str | None = None) -> torch.device:
     """The device asked for, else cuda where there is one, else cpu."""
@@ -59,7 +65,7 @@ def fit(
     checkpoint: Path | None = None,
     every: int = 200,
 ) -> Iterator[Progress]:
-    """Train `model` in place on its own device; yield a Progress after each step.
+    """Train `model` in place on its own device; yield a Progress after each step, and one first if a checkpoint is resumed.
 
     loss(model, x0, y0, generator) is a scalar of a batch (B, 1, H, W) each. Batch and noise of step k follow from the seed
     and k alone. With `checkpoint`, the state is saved there every `every` steps and at the end, and an existing file is
@@ -80,10 +86,11 @@ def fit(
             raise ValueError(f"{checkpoint} holds another network than this one; choose another folder") from error
         optimiser.load_state_dict(saved["optimiser"])
         step, losses = saved["step"], saved["losses"]
+        yield Progress(step, losses, model, average)
 
     model.train()
     while step < training.steps:
-        draw = generator(training.seed, step)
+        draw = generator("step", training.seed, step)
         x0, y0 = (z0.to(device, non_blocking=True) for z0 in pairs[batch_indices(len(pairs), training, step)])
         if training.mirror:
             flip = (torch.rand(len(x0), generator=draw) < 0.5).to(device)[:, None, None, None]
@@ -107,10 +114,20 @@ def fit(
         yield Progress(step, losses, model, average)
 
 
+def finish(steps: Iterator[Progress], training: Training, label: str) -> Progress:
+    """Run a training loop to its end under a progress bar (quiet where there is no terminal); the last Progress."""
+    with tqdm(total=training.steps, desc=label, disable=None, leave=False) as bar:
+        for progress in steps:
+            bar.update(progress.step - bar.n)
+            if progress.step % 20 == 0:
+                bar.set_postfix(loss=f"{progress.recent:.4f}")
+    return progress
+
+
 def batch_indices(n: int, training: Training, step: int) -> Tensor:
     """The indices of step `step`, 0-based: each epoch is a fresh permutation of 0..n-1, and the epochs follow seamlessly."""
     places = torch.arange(step * training.batch, (step + 1) * training.batch)
-    epochs = {e: torch.randperm(n, generator=generator(training.seed, e, 1)) for e in (places // n).unique().tolist()}
+    epochs = {e: torch.randperm(n, generator=generator("epoch", training.seed, e)) for e in (places // n).unique().tolist()}
     return torch.stack([epochs[int(place) // n][place % n] for place in places])
 
 

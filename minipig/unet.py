@@ -133,7 +133,9 @@ class PairedUNet(nn.Module):
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError unless every level halves `height` and `width` without a rest."""
         if height % self.multiple or width % self.multiple:
-            raise ValueError(f"this U-Net takes heights and widths that are multiples of {self.multiple}, not {height}x{width}")
+            raise ValueError(
+                f"this U-Net takes heights and widths that are multiples of {self.multiple}, not {height}x{width}"
+            )
 
     def forward(self, z: Tensor, t: Tensor, guide: Tensor | None = None) -> Tensor:
         """z_t (B, C, H, W), t (B,) integers 1..T, guide (B, G, H, W) or None -> eps (B, C, H, W) float32."""

@@ -1,0 +1,136 @@
+"""The command line: python -m minipig demo | train | sample."""
+
+import argparse
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+
+from .evidence.demo import Demo, draw_figures, measure_agreement, run_demo, sample_folder
+from .guider import RULES
+from .run import SETTINGS, Config, claim_folder, load_data, load_pair, train_pair, write_json
+from .train import pick_device
+
+EXAMPLES = """examples:
+  python -m minipig demo                                    the main job on phantoms, into runs/demo
+  python -m minipig train --out runs/mine                   a pair model of phantoms, 32x32
+  python -m minipig train --data FOLDER --size 64 --out runs/mine
+  python -m minipig sample runs/mine -n 64                  64 pairs as PNG, into runs/mine/samples
+
+A FOLDER holds images/ and masks/ with equal file names, and may hold manifest.csv with the columns name,patient.
+Interrupted? Repeat the same command: it goes on where it was."""
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "64" -> (64, 64); "48x64" -> (48, 64), height by width."""
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 64 for 64x64, or 48x64 for height by width")
+    return sides[0], sides[-1]
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = argparse.ArgumentParser("minipig", description="Paired image generation, end to end.", epilog=EXAMPLES, **layout)
+    commands = top.add_subparsers(dest="command", required=True, metavar="demo | train | sample")
+
+    def command(name: str, purpose: str, out: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=purpose, description=purpose, epilog=EXAMPLES, **layout)
+        sub.add_argument("--out", type=Path, metavar="FOLDER", help=f"where everything is written (default: {out})")
+        sub.add_argument("--seed", type=int, default=0, help="equal seed, equal result (default: 0)")
+        sub.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one, else cpu)")
+        return sub
+
+    demo = command("demo", "train on phantoms, sample pairs, and measure what they are worth to a segmenter", "runs/demo")
+    train = command("train", "train a pair model: the guider first, then model_y", "runs/DATA")
+    for sub in (demo, train):
+        sub.add_argument("--preset", choices=SETTINGS, default="cpu", help="network and settings (default: cpu)")
+        sub.add_argument(
+            "--size", type=parse_size, help="64, or 48x64: height by width; multiples of 8 (default: the preset's)"
+        )
+        sub.add_argument("--rule", choices=RULES, default=Config.rule, help=f"what guides model_y (default: {Config.rule})")
+        sub.add_argument("--steps", type=int, help="training steps of each network (default: the preset's)")
+        sub.add_argument("--batch", type=int, help="pairs a training step (default: the preset's)")
+        sub.add_argument("--rate", type=float, help="peak learning rate (default: the preset's)")
+        sub.add_argument("--pairs", type=int, default=Config.pairs, help="phantoms to train on (default: %(default)s)")
+    demo.add_argument("--synthetic", type=int, default=Demo.synthetic, help="pairs to sample (default: %(default)s)")
+    demo.add_argument("--sampling-steps", type=int, default=Demo.sampling_steps, help="of 1024 (default: %(default)s)")
+    train.add_argument("--data", default="phantom", help="phantom, or a folder of real pairs (default: phantom)")
+    train.add_argument("--holdout", type=float, default=0.1, help="share of pairs kept out, by patient (default: 0.1)")
+    train.add_argument("--mirror", action="store_true", help="show each pair left-right mirrored half of the time")
+
+    sample = command("sample", "sample pairs from a trained run, as PNG in the layout that train reads", "RUN/samples")
+    sample.add_argument("run", type=Path, metavar="RUN", help="the --out of a finished train, or demo's runs/demo/pair")
+    sample.add_argument("-n", type=int, default=64, help="how many pairs (default: 64)")
+    sample.add_argument("--steps", type=int, default=256, help="sampling steps, 1 to 1024 (default: 256, the paper's)")
+    sample.add_argument("--batch", type=int, default=64, help="pairs at a time; lower it if memory is short (default: 64)")
+    sample.add_argument("--agreement", action="store_true", help="train a judge on the run's own data and score the pairs")
+    return top
+
+
+def pair_config(args: argparse.Namespace) -> Config:
+    """The configuration that the options ask for; what is not given comes from the preset."""
+    given = {f.name: getattr(args, f.name, None) for f in fields(Config)}
+    return Config(**SETTINGS[args.preset] | {name: value for name, value in given.items() if value is not None})
+
+
+def run_train(args: argparse.Namespace, device: torch.device) -> None:
+    """`minipig train`."""
+    config = pair_config(args)
+    out = args.out or Path("runs") / Path(config.data).name
+    pairs, held_out = load_data(config)
+    kept = f", {len(held_out)} held out" if held_out else ""
+    height, width = config.size
+    print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients at {height}x{width}{kept}")
+    for note in pairs.notes:
+        print(f"note: {note}")
+    claim_folder(out, asdict(config))
+    train_pair(out, config, pairs, device)
+    print(f"done: python -m minipig sample {out}")
+
+
+def run_sample(args: argparse.Namespace, device: torch.device) -> None:
+    """`minipig sample`."""
+    pair, config = load_pair(args.run, device)
+    pair.schedule.grid(args.steps)  # a bad number of steps is told before anything is written
+    out = args.out or args.run / "samples"
+    claim_folder(out, {"run": str(args.run), "steps": args.steps, "seed": args.seed})
+    pairs = sample_folder(out, pair, args.n, config.size, args.steps, args.seed, device, args.batch)
+    draw_figures(out, pair, pairs, device)
+    print(f"{out}/samples.png and {out}/figure_3.png show them")
+    if args.agreement:
+        write_json(out / "agreement.json", measure_agreement(config, pairs, device, args.run / "judge.ckpt"))
+
+
+def run_main_job(args: argparse.Namespace, device: torch.device) -> None:
+    """`minipig demo`."""
+    out = args.out or Path("runs/demo")
+    run_demo(out, Demo(pair_config(args), args.synthetic, args.sampling_steps), device)
+    print(f"everything is in {out}: synthetic/, samples.png, figure_3.png, metrics.json, config.json")
+
+
+COMMANDS = {"demo": run_main_job, "train": run_train, "sample": run_sample}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 if all went well, 2 and one line on standard error if the input does not allow it."""
+    args = parser().parse_args(argv)
+    try:
+        device = pick_device(args.device)
+        COMMANDS[args.command](args, device)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"minipig: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("minipig: stopped; repeat the same command to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The main job, end to end: phantoms in, a trained pair model, synthetic pairs, and a segmenter that is better for them."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .. import plot
+from ..data import PairFolder, Pairs
+from ..phantoms import phantoms
+from ..run import Config, claim_folder, load_data, train_pair, write_json
+from ..sampler import PairModel, sample, walk
+from ..seeds import SampleNoise
+from ..segmentation import SCORES
+from ..train import Training
+from .metrics import pair_agreement, score_pairs, train_segmenter
+
+FRESH, TEST, JUDGE = (
+    1001,
+    1002,
+    1003,
+)  # seeds of phantoms that the generator never sees (its own are drawn by config.seed)
+JUDGE_PAIRS, TEST_PAIRS = 8000, 600
+SETS = ("real", "real+synthetic", "real+fresh")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demo's size. synthetic: pairs to sample; sampling_steps: of 1024; seeds: segmenters a training set."""
+
+    pair: Config = field(default_factory=Config)
+    synthetic: int = 400
+    sampling_steps: int = 50
+    seeds: int = 3
+    segmenter_steps: int = 400
+
+
+def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
+    """Do what is not yet done in `out`; write PNG pairs, figures, `metrics.json` and `config.json` there; the metrics."""
+    claim_folder(out, asdict(demo))
+    clock = Stopwatch(out / "seconds.json")
+    size = demo.pair.size
+    real, _ = load_data(demo.pair)
+    test = phantoms(TEST_PAIRS, size, TEST)
+
+    with clock:
+        pair = train_pair(out / "pair", demo.pair, real, device)
+    with clock:
+        synthetic = sample_folder(out / "synthetic", pair, demo.synthetic, size, demo.sampling_steps, demo.pair.seed, device)
+        draw_figures(out, pair, synthetic, device)
+    with clock:
+        agreement = measure_agreement(demo.pair, synthetic, device, out / "segmenters" / "judge.ckpt")
+
+    fresh = phantoms(demo.synthetic, size, FRESH)
+    segmentation = {name: {score: [] for score in SCORES} for name in SETS}
+    for seed in range(demo.seeds):
+        for name, pairs in zip(SETS, (real, real + synthetic, real + fresh)):
+            with clock:
+                training = Training(steps=demo.segmenter_steps, batch=32, rate=3e-3, seed=seed)
+                checkpoint = out / "segmenters" / f"{name}_{seed}.ckpt"
+                net = train_segmenter(pairs, training, device, checkpoint, f"segmenter on {name}, seed {seed}")
+                for score, value in score_pairs(net, test).items():
+                    segmentation[name][score].append(value)
+    metrics = {"seconds": clock.seconds, "segmentation": segmentation, "pair_agreement": agreement}
+    write_json(out / "metrics.json", metrics | {"demo": asdict(demo)})
+    print(table(segmentation))
+    return metrics
+
+
+def sample_folder(
+    folder: Path,
+    pair: PairModel,
+    n: int,
+    size: tuple[int, int],
+    steps: int,
+    seed: int,
+    device: torch.device,
+    batch: int = 64,
+) -> Pairs:
+    """Sample n pairs into `folder` as PNG, batch by batch; those already in its manifest are kept. What PairFolder reads."""
+    manifest = folder / "manifest.csv"
+    done = len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0
+    with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:
+        for masks, images in sample(pair, n - done, size, steps, seed, batch=batch, device=device, first=done):
+            names = [f"synthetic_{i:05d}.png" for i in range(done, done + len(masks))]
+            Pairs(masks > 0, images, names, [name.removesuffix(".png") for name in names]).save(folder)
+            done += len(masks)
+            bar.update(len(masks))
+    pairs = PairFolder(folder)
+    print(f"{folder}: {len(pairs)} pairs, lesions cover {pairs.masks.float().mean():.1%} of the pixels")
+    return pairs
+
+
+def draw_figures(out: Path, pair: PairModel, pairs: Pairs, device: torch.device) -> None:
+    """samples.png, a sheet of the first 32 pairs, and figure_3.png, four walks of 256 steps, in `out`."""
+    noise = SampleNoise(0, range(4), device)
+    with torch.no_grad():
+        states = walk(pair, noise((1, *pairs.size)), noise((1, *pairs.size)), pair.schedule.grid(256))
+        plot.save(plot.figure_3(states), out / "figure_3.png")
+    plot.save(plot.pair_grid(*pairs[:32], title="synthetic pairs"), out / "samples.png")
+
+
+def measure_agreement(config: Config, pairs: Pairs, device: torch.device, checkpoint: Path) -> dict[str, float]:
+    """Pair agreement of generated `pairs`, beside that of real pairs new to the judge: {"synthetic": d, "fresh": d}.
+
+    The judge learns from many fresh phantoms, or from the real pairs that the generator learnt from; then the yardstick
+    is the held-out patients. Raises ValueError if a run on real data held none out.
+    """
+    if config.data == "phantom":
+        known, fresh = phantoms(JUDGE_PAIRS, config.size, JUDGE), phantoms(TEST_PAIRS, config.size, TEST)
+    else:
+        known, fresh = load_data(config)
+        if fresh is None:
+            raise ValueError("agreement needs held-out patients as its yardstick; train with --holdout 0.1 or more")
+    training = Training(steps=1000, batch=32, rate=3e-3, mirror=config.mirror, seed=JUDGE)
+    judge = train_segmenter(known, training, device, checkpoint, "training the judge")
+    agreement = {"synthetic": pair_agreement(judge, pairs), "fresh": pair_agreement(judge, fresh)}
+    share = agreement["synthetic"] / agreement["fresh"]
+    print(f"pair agreement: synthetic {agreement['synthetic']:.3f}, fresh real {agreement['fresh']:.3f} ({share:.0%} of it)")
+    return agreement
+
+
+def table(segmentation: dict[str, dict[str, list[float]]]) -> str:
+    """Mean and spread over the seeds, in percent, and each row's paired gain in Dice over real only."""
+    lines = [f"{'training set':16}" + "".join(f"{score:>14}" for score in SCORES) + "   gain in Dice (paired)"]
+    base = np.array(segmentation["real"]["dice"])
+    for name, row in segmentation.items():
+        cells = "".join(f"{100 * np.mean(row[s]):8.1f} ± {100 * np.std(row[s], ddof=1):3.1f}" for s in SCORES)
+        gain = 100 * (np.array(row["dice"]) - base)
+        error = gain.std(ddof=1) / len(gain) ** 0.5
+        lines.append(f"{name:16}{cells}" + (f"   {gain.mean():+.1f}, standard error {error:.1f}" if name != "real" else ""))
+    return "\n".join(lines + [f"percent; mean ± standard deviation over {len(base)} seeds"])
+
+
+class Stopwatch:
+    """Adds up the seconds inside its `with` blocks, over interruptions too: the sum is kept in a file."""
+
+    def __init__(self, path: Path):
+        self.path, self.seconds = path, json.loads(path.read_text())["seconds"] if path.exists() else 0.0
+
+    def __enter__(self) -> None:
+        self.start = time.monotonic()
+
+    def __exit__(self, *error) -> None:
+        self.seconds += time.monotonic() - self.start
+        write_json(self.path, {"seconds": self.seconds})

@@ -1,0 +1,58 @@
+"""How good are generated pairs? Agreement of mask and slice, and the Fréchet distance between two sets of features."""
+
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+import torch
+
+from ..data import Pairs
+from ..seeds import seeded_network
+from ..segmentation import SCORES, SegmentationUNet, predict, scores, segmentation_loss
+from ..train import Training, finish, fit
+
+
+def train_segmenter(
+    pairs: Pairs,
+    training: Training,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    label: str = "",
+) -> SegmentationUNet:
+    """A segmenter trained on `pairs` (its averaged weights), initialised and fed by training.seed; resumes `checkpoint`."""
+    net = seeded_network(SegmentationUNet, training.seed).to(device)
+    steps = fit(net, lambda m, x0, y0, g: segmentation_loss(m(y0), x0), pairs, training, checkpoint)
+    return finish(steps, training, label).average
+
+
+def score_pairs(segmenter: SegmentationUNet, pairs: Pairs) -> dict[str, float]:
+    """Mean over the images of the segmenter's Dice, IoU, precision and recall against the pairs' masks, each in [0, 1]."""
+    per_image = scores(predict(segmenter, pairs.images), pairs.masks)
+    return {name: per_image[name].mean().item() for name in SCORES}
+
+
+def pair_agreement(judge: SegmentationUNet, pairs: Pairs) -> float:
+    """Dice of `judge` on the pairs' slices against the pairs' own masks: do slice and mask show the same lesion?
+
+    The judge must never have seen the generator's output. Its score on fresh real pairs is what a perfect generator gets.
+    """
+    return score_pairs(judge, pairs)["dice"]
+
+
+def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
+    """Fréchet distance (squared 2-Wasserstein) between Gaussians fitted to two feature sets, (N, D) and (M, D), N, M >= 2.
+
+    |mean_a - mean_b|^2 + trace(A + B - 2 (A B)^(1/2)); Heusel et al. 2017. Raises ValueError if the features do not fit.
+    """
+    a, b = (np.asarray(f, dtype=np.float64) for f in (features_a, features_b))
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"features must be (N, D) and (M, D) with N, M >= 2, not {a.shape} and {b.shape}")
+    A, B = (np.atleast_2d(np.cov(f, rowvar=False)) for f in (a, b))
+    # trace (AB)^(1/2) is the sum of the singular values of A^(1/2) B^(1/2): real and stable, also for singular covariances
+    cross = scipy.linalg.svdvals(_root(A) @ _root(B)).sum()
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(A) + np.trace(B) - 2 * cross)
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    values, vectors = scipy.linalg.eigh(covariance)
+    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T

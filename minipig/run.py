@@ -1,0 +1,139 @@
+"""A run: one folder with a configuration, the training of both networks, and the finished pair model.
+
+RUN/config.json      what was asked for: enough to repeat it
+RUN/model_x.ckpt     the guider's training state, resumed if the run was interrupted; model_y.ckpt likewise
+RUN/losses.json      both loss curves
+RUN/pair.pt          the averaged weights of both networks in half precision: all that sampling needs
+"""
+
+import json
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from . import plot
+from .data import PairFolder, Pairs, split
+from .guider import RULES, NoisyPair, guider_loss, slice_loss
+from .phantoms import phantoms
+from .sampler import PairModel
+from .schedule import Schedule
+from .seeds import seeded_network
+from .train import Training, finish, fit, load_checkpoint, save_checkpoint, write_atomically
+from .unet import PRESETS, PairedUNet
+
+SETTINGS = {
+    # preset: the size it is meant for, and how long, in what batches and how fast its two networks learn
+    "tiny": dict(size=(32, 32), steps=300, batch=32, rate=2e-3),
+    "cpu": dict(size=(32, 32), steps=1500, batch=64, rate=1e-3),
+    "gpu": dict(size=(128, 128), steps=40_000, batch=32, rate=4e-4),
+    "paper": dict(size=(512, 512), steps=186_000, batch=6, rate=2e-4),  # 128 epochs of 8,723 slices
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run learns. data: "phantom" or a folder; pairs: how many phantoms."""
+
+    data: str = "phantom"
+    pairs: int = 400
+    size: tuple[int, int] = (32, 32)
+    preset: str = "cpu"
+    rule: str = "clean"
+    steps: int = 1500  # of each network
+    batch: int = 64
+    rate: float = 1e-3
+    holdout: float = 0.0
+    mirror: bool = False
+    seed: int = 0
+
+
+def network(config: Config, seed: int) -> PairedUNet:
+    """A new PairedUNet of the preset, initialised by `seed`. Raises ValueError if it cannot take the configured size."""
+    net = seeded_network(lambda: PairedUNet(**PRESETS[config.preset]), seed)
+    net.check_size(*config.size)
+    return net
+
+
+def load_data(config: Config) -> tuple[Pairs, Pairs | None]:
+    """The pairs to train on, and the held-out patients' (None if holdout is 0)."""
+    if config.data == "phantom":
+        pairs = phantoms(config.pairs, config.size, config.seed)
+    else:
+        pairs = PairFolder(config.data, config.size)
+    if config.holdout == 0:
+        return pairs, None
+    return tuple(split(pairs, (1 - config.holdout, config.holdout), config.seed))
+
+
+def claim_folder(folder: Path, config: dict) -> None:
+    """Make `folder` the home of `config`, or check that it is. Raises ValueError that names what differs."""
+    path = folder / "config.json"
+    mine = json.loads(json.dumps(config))
+    if path.exists():
+        theirs = json.loads(path.read_text())["config"]
+        differ = [f"{k} {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in mine | theirs if theirs.get(k) != mine.get(k)]
+        if differ:
+            raise ValueError(f"{folder} was made with another configuration ({'; '.join(differ)}); give another --out")
+    else:
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
+        write_json(path, {"config": mine, "versions": versions})
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def train_pair(folder: Path, config: Config, pairs: Pairs, device: torch.device) -> PairModel:
+    """Train the guider, then model_y under the configured guide rule; resumes, and returns at once if all is done.
+
+    Every stage prints one line; `folder` receives the files named above.
+    """
+    schedule, rule = Schedule(), RULES[config.rule]()
+    # 2 seed and 2 seed + 1: the two networks must not share their noise
+    both = [Training(config.steps, config.batch, config.rate, mirror=config.mirror, seed=2 * config.seed + i) for i in (0, 1)]
+    losses = {}
+
+    def learn(name: str, training: Training, loss) -> PairedUNet:
+        start = time.monotonic()
+        net = network(config, training.seed).to(device)
+        last = finish(fit(net, loss, pairs, training, folder / f"{name}.ckpt"), training, f"training {name}")
+        losses[name] = last.losses
+        print(f"{name}: {training.steps} steps, loss {last.recent:.4f}, {time.monotonic() - start:.0f} s")
+        return last.average
+
+    def x_loss(model, x0, y0, draw):
+        return guider_loss(model, NoisyPair.draw(x0, y0, schedule, draw))
+
+    def y_loss(model, x0, y0, draw):
+        return slice_loss(model, NoisyPair.draw(x0, y0, schedule, draw, guider), rule)
+
+    guider = learn("model_x", both[0], x_loss)
+    model_y = learn("model_y", both[1], y_loss)
+    write_json(folder / "losses.json", losses)
+    plot.save(plot.loss_curves(losses), folder / "losses.png")
+    half = {name: {k: v.half() for k, v in m.state_dict().items()} for name, m in (("x", guider), ("y", model_y))}
+    save_checkpoint(folder / "pair.pt", {"config": asdict(config), "model_x": half["x"], "model_y": half["y"]})
+    return load_pair(folder, device)[0]
+
+
+def load_pair(folder: Path, device: torch.device | str = "cpu") -> tuple[PairModel, Config]:
+    """The pair model of a finished run and its configuration. Raises FileNotFoundError or ValueError that says what to do."""
+    path = folder / "pair.pt"
+    if not path.exists():
+        why = "has not finished training: repeat its train command" if folder.is_dir() else "does not exist: train it first"
+        raise FileNotFoundError(f"{path} is not there; the run {folder} {why}")
+    saved = load_checkpoint(path)
+    config = Config(**saved["config"])
+    nets = []
+    for name in ("model_x", "model_y"):
+        net = network(config, config.seed)
+        try:
+            net.load_state_dict(saved[name])
+        except RuntimeError as error:
+            raise ValueError(f"{path} holds another network than the preset {config.preset} builds") from error
+        nets.append(net.to(device).eval().requires_grad_(False))
+    return PairModel(*nets, Schedule(), RULES[config.rule]()), config

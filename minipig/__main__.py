@@ -1,14 +1,15 @@
-"""The command line: python -m minipig demo | train | sample."""
+"""The command line: python -m minipig demo | train | sample | phantoms."""
 
 import argparse
 import sys
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 
 from .evidence.demo import Demo, draw_figures, measure_agreement, run_demo, sample_folder
 from .guider import RULES
+from .phantoms import phantoms
 from .run import SETTINGS, Config, claim_folder, load_data, load_pair, train_pair, write_json
 from .train import pick_device
 
@@ -17,6 +18,7 @@ EXAMPLES = """examples:
   python -m minipig train --out runs/mine                   a pair model of phantoms, 32x32
   python -m minipig train --data FOLDER --size 64 --out runs/mine
   python -m minipig sample runs/mine -n 64                  64 pairs as PNG, into runs/mine/samples
+  python -m minipig phantoms -n 24 --out FOLDER             phantoms as PNG, to see the layout
 
 A FOLDER holds images/ and masks/ with equal file names, and may hold manifest.csv with the columns name,patient.
 Interrupted? Repeat the same command: it goes on where it was."""
@@ -37,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     top = argparse.ArgumentParser("minipig", description="Paired image generation, end to end.", epilog=EXAMPLES, **layout)
-    commands = top.add_subparsers(dest="command", required=True, metavar="demo | train | sample")
+    commands = top.add_subparsers(dest="command", required=True, metavar="demo | train | sample | phantoms")
 
     def command(name: str, purpose: str, out: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=purpose, description=purpose, epilog=EXAMPLES, **layout)
@@ -70,6 +72,13 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--steps", type=int, default=256, help="sampling steps, 1 to 1024 (default: 256, the paper's)")
     sample.add_argument("--batch", type=int, default=64, help="pairs at a time; lower it if memory is short (default: 64)")
     sample.add_argument("--agreement", action="store_true", help="train a judge on the run's own data and score the pairs")
+
+    draw = commands.add_parser("phantoms", help="draw phantoms as PNG in that layout", epilog=EXAMPLES, **layout)
+    draw.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder for them")
+    draw.add_argument("-n", type=int, default=24, help="how many pairs, four slices to a patient (default: 24)")
+    draw.add_argument("--size", type=parse_size, default=(64, 64), help="64, or 48x64: height by width (default: 64)")
+    draw.add_argument("--seed", type=int, default=0, help="equal seed, equal phantoms (default: 0)")
+    draw.set_defaults(device=None)
     return top
 
 
@@ -89,7 +98,6 @@ def run_train(args: argparse.Namespace, device: torch.device) -> None:
     print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients at {height}x{width}{kept}")
     for note in pairs.notes:
         print(f"note: {note}")
-    claim_folder(out, asdict(config))
     train_pair(out, config, pairs, device)
     print(f"done: python -m minipig sample {out}")
 
@@ -114,7 +122,15 @@ def run_main_job(args: argparse.Namespace, device: torch.device) -> None:
     print(f"everything is in {out}: synthetic/, samples.png, figure_3.png, metrics.json, config.json")
 
 
-COMMANDS = {"demo": run_main_job, "train": run_train, "sample": run_sample}
+def run_phantoms(args: argparse.Namespace, device: torch.device) -> None:
+    """`minipig phantoms`."""
+    if (args.out / "manifest.csv").exists():
+        raise ValueError(f"{args.out} holds pairs already; give a new --out")
+    phantoms(args.n, args.size, args.seed).save(args.out)
+    print(f"{args.n} phantoms in {args.out}")
+
+
+COMMANDS = {"demo": run_main_job, "train": run_train, "sample": run_sample, "phantoms": run_phantoms}
 
 
 def main(argv: list[str] | None = None) -> int:

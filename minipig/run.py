@@ -27,7 +27,7 @@ from .unet import PRESETS, PairedUNet
 SETTINGS = {
     # preset: the size it is meant for, and how long, in what batches and how fast its two networks learn
     "tiny": dict(size=(32, 32), steps=300, batch=32, rate=2e-3),
-    "cpu": dict(size=(32, 32), steps=1500, batch=64, rate=1e-3),
+    "cpu": dict(size=(32, 32), steps=1000, batch=64, rate=1e-3),
     "gpu": dict(size=(128, 128), steps=40_000, batch=32, rate=4e-4),
     "paper": dict(size=(512, 512), steps=186_000, batch=6, rate=2e-4),  # 128 epochs of 8,723 slices
 }
@@ -42,12 +42,21 @@ class Config:
     size: tuple[int, int] = (32, 32)
     preset: str = "cpu"
     rule: str = "clean"
-    steps: int = 1500  # of each network
+    steps: int = 1000  # of each network
     batch: int = 64
     rate: float = 1e-3
     holdout: float = 0.0
     mirror: bool = False
     seed: int = 0
+
+    def __post_init__(self):
+        for name, low in (("steps", 1), ("batch", 1), ("seed", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
+        if not self.rate > 0:
+            raise ValueError(f"rate must be above 0, not {self.rate}")
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout must be at least 0 and below 1, not {self.holdout}")
 
 
 def network(config: Config, seed: int) -> PairedUNet:
@@ -58,7 +67,8 @@ def network(config: Config, seed: int) -> PairedUNet:
 
 
 def load_data(config: Config) -> tuple[Pairs, Pairs | None]:
-    """The pairs to train on, and the held-out patients' (None if holdout is 0)."""
+    """The pairs to train on, and the held-out patients' (None if holdout is 0). Raises ValueError for what cannot be used."""
+    network(config, config.seed)  # refuses a size before anything is read or written
     if config.data == "phantom":
         pairs = phantoms(config.pairs, config.size, config.seed)
     else:
@@ -92,6 +102,7 @@ def train_pair(folder: Path, config: Config, pairs: Pairs, device: torch.device)
 
     Every stage prints one line; `folder` receives the files named above.
     """
+    claim_folder(folder, asdict(config))
     schedule, rule = Schedule(), RULES[config.rule]()
     # 2 seed and 2 seed + 1: the two networks must not share their noise
     both = [Training(config.steps, config.batch, config.rate, mirror=config.mirror, seed=2 * config.seed + i) for i in (0, 1)]

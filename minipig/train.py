@@ -45,8 +45,13 @@ class Progress:
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device asked for, else cuda where there is one, else cpu."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The device asked for, else cuda where there is one, else cpu. Raises ValueError for a device that is not there."""
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"{name!r} is not a device of this machine; try cpu, or leave --device out") from error
+    return torch.device(name)
 
 
 def fast_bfloat16(device: torch.device) -> bool:

@@ -15,7 +15,7 @@ from .schedule import Schedule
 
 PRESETS = {
     # name: what the network is made of. The first three fold pixels into channels or stay small; `paper` is the release.
-    "tiny": dict(base=24, mults=(1, 2), blocks=1, attention=(1,), groups=8, fold=2, predict="v"),
+    "tiny": dict(base=24, mults=(1, 2, 2), blocks=1, attention=(2,), groups=8, fold=2, predict="v"),
     "cpu": dict(base=32, mults=(1, 2, 2), blocks=1, attention=(2,), groups=8, fold=2, predict="v"),
     "gpu": dict(base=64, mults=(1, 2, 2, 4), blocks=2, attention=(3,), groups=32, fold=1, predict="v"),
     "paper": dict(base=32, mults=(1, 1, 2, 2, 4, 4), blocks=2, attention=(5,), groups=32, fold=1, predict="eps"),

@@ -14,6 +14,7 @@ from ..data import PairFolder, Pairs
 from ..phantoms import phantoms
 from ..run import Config, claim_folder, load_data, train_pair, write_json
 from ..sampler import PairModel, sample, walk
+from ..schedule import Schedule
 from ..seeds import SampleNoise
 from ..segmentation import SCORES
 from ..train import Training
@@ -25,6 +26,7 @@ FRESH, TEST, JUDGE = (
     1003,
 )  # seeds of phantoms that the generator never sees (its own are drawn by config.seed)
 JUDGE_PAIRS, TEST_PAIRS = 8000, 600
+JUDGE_STEPS, SEGMENTER_STEPS = 600, 300
 SETS = ("real", "real+synthetic", "real+fresh")
 
 
@@ -36,15 +38,19 @@ class Demo:
     synthetic: int = 400
     sampling_steps: int = 50
     seeds: int = 3
-    segmenter_steps: int = 400
+
+    def __post_init__(self):
+        Schedule().grid(self.sampling_steps)
+        if self.synthetic < 1:
+            raise ValueError(f"synthetic must be at least 1, not {self.synthetic}")
 
 
 def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
     """Do what is not yet done in `out`; write PNG pairs, figures, `metrics.json` and `config.json` there; the metrics."""
+    real, _ = load_data(demo.pair)
     claim_folder(out, asdict(demo))
     clock = Stopwatch(out / "seconds.json")
     size = demo.pair.size
-    real, _ = load_data(demo.pair)
     test = phantoms(TEST_PAIRS, size, TEST)
 
     with clock:
@@ -60,7 +66,7 @@ def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
     for seed in range(demo.seeds):
         for name, pairs in zip(SETS, (real, real + synthetic, real + fresh)):
             with clock:
-                training = Training(steps=demo.segmenter_steps, batch=32, rate=3e-3, seed=seed)
+                training = Training(steps=SEGMENTER_STEPS, batch=32, rate=3e-3, seed=seed)
                 checkpoint = out / "segmenters" / f"{name}_{seed}.ckpt"
                 net = train_segmenter(pairs, training, device, checkpoint, f"segmenter on {name}, seed {seed}")
                 for score, value in score_pairs(net, test).items():
@@ -116,7 +122,7 @@ def measure_agreement(config: Config, pairs: Pairs, device: torch.device, checkp
         known, fresh = load_data(config)
         if fresh is None:
             raise ValueError("agreement needs held-out patients as its yardstick; train with --holdout 0.1 or more")
-    training = Training(steps=1000, batch=32, rate=3e-3, mirror=config.mirror, seed=JUDGE)
+    training = Training(steps=JUDGE_STEPS, batch=32, rate=3e-3, mirror=config.mirror, seed=JUDGE)
     judge = train_segmenter(known, training, device, checkpoint, "training the judge")
     agreement = {"synthetic": pair_agreement(judge, pairs), "fresh": pair_agreement(judge, fresh)}
     share = agreement["synthetic"] / agreement["fresh"]

@@ -1,0 +1,215 @@
+"""Folders of pairs: what is read, what is refused and in which words, and splits that keep a patient together."""
+
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minipig.data import PairFolder, Pairs, groups, split
+
+
+def write(root, name="a.png", image=None, mask=None, **more):
+    """One pair of 12x16 pixels: a grey ramp and a square lesion, unless given."""
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True, exist_ok=True)
+    ramp = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
+    square = np.zeros((12, 16), np.uint8)
+    square[3:8, 5:11] = 255
+    Image.fromarray(ramp if image is None else image).save(root / "images" / name, **more)
+    Image.fromarray(square if mask is None else mask).save(root / "masks" / name)
+    return ramp, square
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "tiff", "bmp", "pgm", "PNG"])
+def test_lossless_formats_are_read_exactly(tmp_path, suffix):
+    ramp, square = write(tmp_path, f"a.{suffix}")
+    pairs = PairFolder(tmp_path)
+    x0, y0 = pairs[:]
+    assert pairs.names == [f"a.{suffix}"] and pairs.size == (12, 16)
+    assert torch.allclose(y0[0, 0], torch.from_numpy(ramp / 127.5 - 1).float(), atol=1e-6)
+    assert torch.equal(x0[0, 0] > 0, torch.from_numpy(square > 0)) and set(x0.unique().tolist()) == {-1.0, 1.0}
+
+
+def test_jpeg_images_are_read(tmp_path):
+    ramp, square = write(tmp_path, "a.jpg", mask=np.zeros((12, 16), np.uint8), quality=95)
+    assert (PairFolder(tmp_path).images[0, 0] - torch.from_numpy(ramp / 127.5 - 1)).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bit_equals_eight_bit(tmp_path, suffix):
+    ramp, _ = write(tmp_path / "eight", f"a.{suffix}")
+    write(tmp_path / "sixteen", f"a.{suffix}", image=ramp.astype(np.uint16) * 257)
+    assert torch.allclose(PairFolder(tmp_path / "eight").images, PairFolder(tmp_path / "sixteen").images, atol=1e-6)
+
+
+def test_colour_becomes_luminance(tmp_path):
+    ramp, _ = write(tmp_path / "grey")
+    write(tmp_path / "rgb", image=np.stack([ramp] * 3, axis=-1))
+    assert torch.allclose(PairFolder(tmp_path / "grey").images, PairFolder(tmp_path / "rgb").images, atol=1e-6)
+
+
+@pytest.mark.parametrize("low,high", [(0, 1), (0, 255), (0, 17)])
+def test_the_larger_of_two_values_is_the_lesion(tmp_path, low, high):
+    mask = np.full((12, 16), low, np.uint8)
+    mask[2:5, 2:5] = high
+    write(tmp_path, mask=mask)
+    assert PairFolder(tmp_path).masks.sum() == 9
+
+
+def test_resizing_keeps_the_aspect_and_masks_binary(tmp_path):
+    image = np.full((40, 20), 200, np.uint8)
+    image[0, 0] = 10
+    mask = np.zeros((40, 20), np.uint8)
+    mask[10:30, 5:15] = 255
+    write(tmp_path, image=image, mask=mask)
+    pairs = PairFolder(tmp_path, (20, 20))
+    assert pairs.size == (20, 20) and pairs.masks.dtype == torch.bool
+    darkest = 10 / 127.5 - 1
+    assert torch.allclose(pairs.images[0, 0, :, :5], torch.tensor(darkest)) and torch.allclose(
+        pairs.images[0, 0, 5:, 5:15], torch.tensor(200 / 127.5 - 1)
+    )
+    assert pairs.masks[0, 0, 5:15, 7:12].all() and abs(pairs.masks.sum() - 50) <= 10 and not pairs.masks[0, 0, :, :5].any()
+    assert PairFolder(tmp_path, (80, 64)).size == (80, 64)  # enlarging works too
+
+
+def test_saved_pairs_are_read_back(tmp_path):
+    draw = np.random.default_rng(0)
+    images = torch.from_numpy(draw.uniform(-1, 1, (3, 1, 8, 8)).astype(np.float32))
+    pairs = Pairs(images > 0, images, ["b.png", "a.png", "c.png"], ["p", "p", "q"])
+    pairs.subset([0, 1]).save(tmp_path)
+    pairs.subset([2]).save(tmp_path)
+    back = PairFolder(tmp_path)
+    assert back.names == ["a.png", "b.png", "c.png"] and back.patients == ["p", "p", "q"]
+    assert (back.images - images[[1, 0, 2]]).abs().max() <= 0.5 / 127.5 + 1e-6
+    assert torch.equal(back.masks, (images > 0)[[1, 0, 2]])
+
+
+def test_manifest_may_have_a_byte_order_mark_and_more_columns(tmp_path):
+    write(tmp_path)
+    (tmp_path / "manifest.csv").write_text("\ufeffpatient,view,name\nP7,CC,a.png\n", encoding="utf-8")
+    assert PairFolder(tmp_path).patients == ["P7"]
+
+
+def test_empty_and_full_masks_are_allowed_and_told(tmp_path):
+    write(tmp_path, "a.png", mask=np.zeros((12, 16), np.uint8))
+    write(tmp_path, "b.png", mask=np.full((12, 16), 255, np.uint8))
+    write(tmp_path, "c.png")
+    pairs = PairFolder(tmp_path)
+    assert pairs.notes == ["1 of 3 masks are empty at 12x16", "1 of 3 masks are full at 12x16"]
+    assert not pairs.masks[0].any() and pairs.masks[1].all()
+
+
+# Each of these is one clear line: the file, what is wrong, what to do.
+
+
+def image_alone(root):
+    (root / "masks" / "a.png").unlink()
+
+
+def mask_alone(root):
+    (root / "images" / "a.png").unlink()
+
+
+def other_size(root):
+    write(root, mask=np.zeros((12, 15), np.uint8))
+
+
+def many_values(root):
+    write(root, mask=np.arange(192, dtype=np.uint8).reshape(12, 16) // 64)
+
+
+def not_an_image(root):
+    (root / "images" / "a.png").write_bytes(b"no image at all")
+
+
+def truncated(root):
+    whole = (root / "images" / "a.png").read_bytes()
+    (root / "images" / "a.png").write_bytes(whole[: len(whole) // 2])
+
+
+def zero_bytes(root):
+    (root / "masks" / "a.png").write_bytes(b"")
+
+
+def no_pairs(root):
+    for part in ("images", "masks"):
+        (root / part / "a.png").unlink()
+
+
+def missing_column(root):
+    (root / "manifest.csv").write_text("name,person\na.png,1\n")
+
+
+def missing_row(root):
+    (root / "manifest.csv").write_text("name,patient\nb.png,1\n")
+
+
+BROKEN = {
+    image_alone: "images/a.png has no partner",
+    mask_alone: "masks/a.png has no partner",
+    other_size: "images/a.png is 12x16 but .*masks/a.png is 12x15",
+    many_values: r"masks/a.png has 3 values \(0, 1, 2\); a mask must hold two",
+    not_an_image: "images/a.png cannot be read as an image",
+    truncated: "images/a.png cannot be read as an image",
+    zero_bytes: "masks/a.png cannot be read as an image",
+    no_pairs: "hold no pairs",
+    missing_column: "manifest.csv has the columns .*; it needs name and patient",
+    missing_row: "manifest.csv names no patient for a.png",
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN, ids=lambda f: f.__name__)
+def test_bad_folders_are_refused_in_clear_words(tmp_path, damage):
+    write(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=BROKEN[damage]):
+        PairFolder(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere/images is not a folder"):
+        PairFolder(tmp_path / "nowhere")
+
+
+def test_unequal_sizes_need_one_size(tmp_path):
+    write(tmp_path)
+    write(tmp_path, "b.png", image=np.zeros((9, 9), np.uint8), mask=np.zeros((9, 9), np.uint8))
+    with pytest.raises(ValueError, match="b.png is 9x9, the first image 12x16; give one size for all"):
+        PairFolder(tmp_path)
+    assert len(PairFolder(tmp_path, (16, 16))) == 2
+
+
+def made(patients, images=None):
+    n = len(patients)
+    images = torch.arange(n).float()[:, None, None, None].expand(n, 1, 2, 2) if images is None else images
+    return Pairs(torch.zeros(n, 1, 2, 2, dtype=torch.bool), images, [f"{i}.png" for i in range(n)], list(patients))
+
+
+def test_split_keeps_patients_on_one_side_and_meets_the_shares():
+    pairs = made([f"p{i // 3}" for i in range(90)])
+    parts = split(pairs, (0.6, 0.3, 0.1), seed=1)
+    assert [len(part) for part in parts] == [54, 27, 9]
+    assert sorted(sum((part.names for part in parts), [])) == sorted(pairs.names)
+    assert not set(parts[0].patients) & set(parts[1].patients)
+    assert [p.names for p in parts] == [p.names for p in split(pairs, (0.6, 0.3, 0.1), seed=1)]
+    assert parts[0].names != split(pairs, (0.6, 0.3, 0.1), seed=2)[0].names
+
+
+def test_identical_images_tie_patients_together():
+    images = torch.tensor([0.0, 1.0, 1.0, 2.0])[:, None, None, None].expand(4, 1, 2, 2)
+    g = groups(made(["p", "p", "q", "r"], images))
+    assert g[0] == g[1] == g[2] != g[3]
+    for seed in range(8):
+        a, b = split(made(["p", "p", "q", "r"], images), (0.5, 0.5), seed)
+        assert {len(a), len(b)} == {3, 1}
+
+
+def test_every_part_of_a_split_gets_something():
+    for seed in range(5):
+        assert all(len(part) for part in split(made("aaaaaaab"), (0.99, 0.01), seed))
+
+
+def test_one_patient_cannot_be_split():
+    with pytest.raises(ValueError, match=r"cannot split 3 pairs of 1 patient\(s\) into 2 parts"):
+        split(made("aaa"), (0.9, 0.1))

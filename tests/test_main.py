@@ -1,0 +1,206 @@
+"""The command line, as a user meets it: the main job in miniature, and one line with status 2 for bad input."""
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minipig.__main__ import main, parser
+from minipig.data import PairFolder
+from minipig.phantoms import phantoms
+
+TINY = ["--preset", "tiny", "--steps", "3", "--batch", "2", "--size", "16"]
+
+
+def run(*args):
+    return main([str(a) for a in args])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    phantoms(16, (16, 16)).save(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, folder):
+    out = tmp_path_factory.mktemp("runs") / "mine"
+    assert run("train", "--data", folder, *TINY, "--holdout", "0.25", "--out", out) == 0
+    return out
+
+
+def test_demo_in_miniature(tmp_path, monkeypatch, capsys):
+    from minipig.evidence import demo
+
+    monkeypatch.setattr(demo, "JUDGE_PAIRS", 8), monkeypatch.setattr(demo, "JUDGE_STEPS", 2)
+    monkeypatch.setattr(demo, "TEST_PAIRS", 8), monkeypatch.setattr(demo, "SEGMENTER_STEPS", 2)
+    command = ["demo", *TINY, "--pairs", "8", "--synthetic", "6", "--sampling-steps", "2", "--out", tmp_path]
+    assert run(*command) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics["segmentation"]) == {"real", "real+synthetic", "real+fresh"}
+    for row in metrics["segmentation"].values():
+        assert set(row) == {"dice", "iou", "precision", "recall"} and all(len(v) == 3 for v in row.values())
+    assert set(metrics["pair_agreement"]) == {"synthetic", "fresh"} and metrics["seconds"] > 0
+    assert len(PairFolder(tmp_path / "synthetic")) == 6
+    for name in ("samples.png", "figure_3.png", "pair/losses.png"):
+        assert Image.open(tmp_path / name).width > 300
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["pair"]["preset"] == "tiny"
+    assert "gain in Dice" in capsys.readouterr().out
+    before = metrics["segmentation"]
+    (tmp_path / "metrics.json").unlink()  # an interrupted demo goes on, and ends with the same figures
+    assert run(*command) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["segmentation"] == before
+
+
+def test_train_and_sample_on_a_folder(trained, capsys):
+    assert run("sample", trained, "-n", 5, "--steps", 3, "--batch", 2, "--out", trained / "five") == 0
+    five = PairFolder(trained / "five")
+    assert five.size == (16, 16) and len(five) == 5 and (trained / "five" / "figure_3.png").exists()
+    assert run("sample", trained, "-n", 8, "--steps", 3, "--batch", 8, "--out", trained / "five") == 0  # three more
+    assert run("sample", trained, "-n", 8, "--steps", 3, "--batch", 8, "--out", trained / "eight") == 0
+    extended, eight = PairFolder(trained / "five"), PairFolder(trained / "eight")
+    assert len(extended) == 8 and (extended.images - eight.images).abs().max() <= 1 / 127.5 + 1e-6
+    assert "8 pairs" in capsys.readouterr().out
+
+
+def test_agreement_is_measured_against_held_out_patients(trained, monkeypatch):
+    from minipig.evidence import demo
+
+    monkeypatch.setattr(demo, "JUDGE_STEPS", 2)
+    assert run("sample", trained, "-n", 2, "--steps", 2, "--agreement", "--out", trained / "two") == 0
+    agreement = json.loads((trained / "two" / "agreement.json").read_text())
+    assert set(agreement) == {"synthetic", "fresh"} and all(0 <= v <= 1 for v in agreement.values())
+
+
+def test_sizes_that_are_not_square(tmp_path):
+    arguments = ["--preset", "tiny", "--steps", 2, "--batch", 2, "--pairs", 8, "--size", "24x16", "--holdout", 0]
+    assert run("train", *arguments, "--rule", "matched", "--out", tmp_path / "run") == 0
+    assert run("sample", tmp_path / "run", "-n", 2, "--steps", 2) == 0
+    assert PairFolder(tmp_path / "run" / "samples").size == (24, 16)
+
+
+@pytest.mark.parametrize("preset,size", [("gpu", 64), ("paper", 128)])
+def test_large_presets_take_two_training_and_two_sampling_steps(tmp_path, preset, size):
+    """At a reduced size; the full size is 16 times the work, and the code the same."""
+    arguments = ["--preset", preset, "--size", size, "--steps", 2, "--batch", 1, "--pairs", 4, "--holdout", 0]
+    assert run("train", *arguments, "--out", tmp_path) == 0
+    assert run("sample", tmp_path, "-n", 1, "--steps", 2, "--batch", 1) == 0
+
+
+# Bad input: one line that names the file, the value and the remedy; status 2; no traceback.
+
+
+def refused(capsys, *args) -> str:
+    capsys.readouterr()
+    assert run(*args) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("minipig: ") and captured.err.count("\n") == 1 and "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["train", "--data", "nowhere"], "nowhere/images is not a folder"),
+        (["train", "--size", "36"], "multiples of 8, not 36x36"),
+        (["train", "--steps", "0"], "steps must be at least 1, not 0"),
+        (["train", "--batch", "0"], "batch must be at least 1, not 0"),
+        (["train", "--rate", "-1"], "rate must be above 0, not -1.0"),
+        (["train", "--holdout", "1.5"], "holdout must be at least 0 and below 1, not 1.5"),
+        (["train", "--pairs", "0"], "phantoms need n >= 1"),
+        (["train", "--seed", "-1"], "seed must be at least 0, not -1"),
+        (["train", "--device", "warp"], "'warp' is not a device"),
+        (["demo", "--sampling-steps", "0"], "0 sampling steps asked for"),
+        (["demo", "--sampling-steps", "1025"], "1025 sampling steps asked for"),
+        (["demo", "--synthetic", "0"], "synthetic must be at least 1, not 0"),
+        (["sample", "nowhere"], "nowhere does not exist: train it first"),
+    ],
+)
+def test_bad_arguments(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *arguments, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("steps", [0, 1025])
+def test_bad_sampling_steps(trained, capsys, steps):
+    assert f"{steps} sampling steps asked for" in refused(capsys, "sample", trained, "--steps", steps)
+
+
+def test_a_bad_mask_is_named(tmp_path, capsys):
+    phantoms(8, (16, 16)).save(tmp_path)
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "masks" / "S0P0000_1.png")
+    said = refused(capsys, "train", "--data", tmp_path, *TINY, "--out", tmp_path / "out")
+    assert "masks/S0P0000_1.png has 256 values" in said and "threshold it first" in said
+
+
+def test_one_patient_is_not_split(tmp_path, capsys):
+    phantoms(4, (16, 16)).save(tmp_path)
+    said = refused(capsys, "train", "--data", tmp_path, *TINY, "--out", tmp_path / "out")
+    assert "cannot split 4 pairs of 1 patient(s)" in said and "--holdout 0" in said
+
+
+def test_empty_masks_are_counted_and_told(tmp_path, capsys):
+    phantoms(8, (16, 16)).save(tmp_path)
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "masks" / "S0P0000_1.png")
+    assert run("train", "--data", tmp_path, *TINY, "--holdout", 0, "--out", tmp_path / "out") == 0
+    assert "note: 1 of 8 masks are empty at 16x16" in capsys.readouterr().out
+
+
+def test_another_configuration_in_the_same_folder(trained, folder, capsys):
+    said = refused(capsys, "train", "--data", folder, *TINY, "--holdout", "0.25", "--rate", "0.5", "--out", trained)
+    assert "was made with another configuration (rate 0.002 there, 0.5 here); give another --out" in said
+
+
+def test_truncated_and_unfinished_runs(trained, tmp_path, capsys):
+    (tmp_path / "half").mkdir()
+    assert "has not finished training" in refused(capsys, "sample", tmp_path / "half")
+    whole = (trained / "pair.pt").read_bytes()
+    (tmp_path / "half" / "pair.pt").write_bytes(whole[: len(whole) // 2])
+    assert "pair.pt is not a whole checkpoint" in refused(capsys, "sample", tmp_path / "half")
+    saved = torch.load(trained / "pair.pt", weights_only=True)
+    saved["config"]["preset"] = "cpu"
+    torch.save(saved, tmp_path / "half" / "pair.pt")
+    assert "pair.pt holds another network than the preset cpu builds" in refused(capsys, "sample", tmp_path / "half")
+
+
+def test_an_output_that_cannot_be_written(tmp_path, capsys):
+    """A file stands where the folder should be: the same error as a read-only place, also for root."""
+    (tmp_path / "file").write_text("")
+    assert "Not a directory" in refused(capsys, "train", *TINY, "--out", tmp_path / "file" / "run")
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert "No space left on device" in refused(capsys, "train", *TINY, "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["sample"], ["phantoms"]])
+def test_help_teaches(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parser().parse_args([*command, "--help"])
+    said = capsys.readouterr().out
+    assert stop.value.code == 0 and "examples:" in said and "goes on where it was" in said
+
+
+def test_as_a_process_without_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "minipig", "train", "--data", "nowhere"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and re.fullmatch(r"minipig: nowhere/images is not a folder.*\n", done.stderr)
+
+
+def test_importing_the_package_draws_and_trains_nothing():
+    code = "import minipig.__main__, torch; s = torch.initial_seed(); print('ok')"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("ok\n", "")

@@ -1,0 +1,98 @@
+"""Algorithm 2 with denoisers that are known exactly, and the independence of samples."""
+
+import pytest
+import torch
+
+from minipig.guider import Clean, Matched
+from minipig.sampler import PairModel, sample, walk
+from minipig.schedule import Schedule
+from minipig.seeds import SampleNoise, generator
+from minipig.unet import PRESETS, PairedUNet
+
+SCHEDULE = Schedule()
+
+
+def point(z0):
+    """The ideal denoiser of a data set of one image: all that is not z0 is noise."""
+    return lambda z, t, guide: SCHEDULE.eps(z, t, z0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 256, 1024])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_one_point_is_returned_from_any_noise(steps, eta):
+    draw = generator("point", 0)
+    x0, y0 = (2 * torch.rand((1, 1, 4, 5), generator=draw, dtype=torch.float64) - 1 for _ in range(2))
+    noise = SampleNoise(0, range(3))
+    x_T, y_T = (3 * noise((1, 4, 5)).double() for _ in range(2))
+    states = list(walk(PairModel(point(x0), point(y0), SCHEDULE, Clean()), x_T, y_T, SCHEDULE.grid(steps), eta, noise))
+    assert len(states) == steps
+    for final, truth in ((states[-1].x0_hat, x0), (states[-1].y0_hat, y0), (states[-1].x_next, x0), (states[-1].y_next, y0)):
+        assert (final - truth).abs().max() < 1e-5
+
+
+def test_states_are_algorithm_2():
+    """Order and contents: model_x sees y_t, model_y sees the x0_hat of the same step, levels follow the grid."""
+    calls = []
+
+    def model(name):
+        def denoise(z, t, guide):
+            calls.append((name, z, t, guide))
+            return 0.1 * z + 0.2 * guide
+
+        return denoise
+
+    z = SampleNoise(0, range(2))
+    grid = SCHEDULE.grid(4)
+    states = list(walk(PairModel(model("x"), model("y"), SCHEDULE, Matched()), z((1, 2, 2)), z((1, 2, 2)), grid, clip=False))
+    assert [(s.t, s.t_next) for s in states] == list(zip(grid, grid[1:]))
+    for state, (a, b), after in zip(states, zip(calls[::2], calls[1::2]), states[1:] + [None]):
+        assert a[0] == "x" and a[1] is state.x_t and a[3] is state.y_t and (a[2] == state.t).all()
+        assert b[0] == "y" and b[1] is state.y_t and b[3] is state.x0_hat
+        eps_x = 0.1 * state.x_t + 0.2 * state.y_t
+        assert torch.equal(state.x0_hat, SCHEDULE.x0_hat(state.x_t, state.t, eps_x))
+        assert torch.equal(state.x_next, SCHEDULE.step(state.x0_hat, eps_x, state.t, state.t_next))
+        assert after is None or (after.x_t is state.x_next and after.y_t is state.y_next)
+
+
+def test_clipping_holds_the_estimates_and_recomputes_eps():
+    wild = PairModel(lambda z, t, g: -z, lambda z, t, g: -z, SCHEDULE, Clean())
+    noise = SampleNoise(0, range(2))
+    for state in walk(wild, noise((1, 4, 4)), noise((1, 4, 4)), SCHEDULE.grid(8)):
+        assert state.x0_hat.abs().max() <= 1 and state.y0_hat.abs().max() <= 1
+        eps = SCHEDULE.eps(state.y_t, state.t, state.y0_hat)
+        assert torch.equal(state.y_next, SCHEDULE.step(state.y0_hat, eps, state.t, state.t_next))
+
+
+@pytest.fixture(scope="module")
+def networks():
+    nets = []
+    for seed in (0, 1):
+        net = PairedUNet(**PRESETS["tiny"]).eval().requires_grad_(False)
+        draw = generator("weights", seed)
+        for p in net.parameters():
+            p += 0.05 * torch.randn(p.shape, generator=draw)
+        nets.append(net)
+    return PairModel(*nets, SCHEDULE, Clean())
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_sample_i_depends_on_seed_and_i_alone(networks, eta):
+    def run(n, batch, first=0, seed=7):
+        parts = list(sample(networks, n, (16, 24), steps=6, seed=seed, eta=eta, batch=batch, first=first))
+        return torch.cat([y for _, y in parts])
+
+    whole = run(5, 5)
+    assert torch.allclose(whole, run(5, 2), atol=1e-4) and torch.allclose(whole[3:], run(2, 2, first=3), atol=1e-4)
+    assert torch.equal(whole, run(5, 5))
+    assert (whole - run(5, 5, seed=8)).abs().max() > 0.1 and (whole[0] - whole[1]).abs().max() > 0.1
+
+
+def test_samples_are_masks_and_slices_in_range(networks):
+    (x, y), (x_last, _) = sample(networks, 3, (16, 16), steps=3, batch=2)
+    assert x.shape == y.shape == (2, 1, 16, 16) and len(x_last) == 1
+    assert set(x.unique().tolist()) <= {-1.0, 1.0} and y.abs().max() <= 1
+
+
+def test_steps_outside_the_schedule_are_refused(networks):
+    with pytest.raises(ValueError, match="0 sampling steps"):
+        next(sample(networks, 1, (16, 16), steps=0))

@@ -109,7 +109,7 @@ def run_sample(args: argparse.Namespace, device: torch.device) -> None:
     out = args.out or args.run / "samples"
     claim_folder(out, {"run": str(args.run), "steps": args.steps, "seed": args.seed})
     pairs = sample_folder(out, pair, args.n, config.size, args.steps, args.seed, device, args.batch)
-    draw_figures(out, pair, pairs, device)
+    draw_figures(out, pair, pairs, args.steps, args.seed, device)
     print(f"{out}/samples.png and {out}/figure_3.png show them")
     if args.agreement:
         write_json(out / "agreement.json", measure_agreement(config, pairs, device, args.run / "judge.ckpt"))
@@ -133,14 +133,24 @@ def run_phantoms(args: argparse.Namespace, device: torch.device) -> None:
 COMMANDS = {"demo": run_main_job, "train": run_train, "sample": run_sample, "phantoms": run_phantoms}
 
 
+def explain(error: Exception, args: argparse.Namespace) -> str:
+    """One line: what is wrong and what to do. Our own errors say so themselves."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device ran out of memory; lower --batch, and repeat the command"
+    if isinstance(error, OSError) and error.errno is not None:  # from the system: a full disk, a read-only folder
+        place = error.filename or args.out
+        return f"{place}: {error.strerror}; what was saved is kept: mend this, or give another --out, and repeat the command"
+    return str(error)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 2 and one line on standard error if the input does not allow it."""
     args = parser().parse_args(argv)
     try:
         device = pick_device(args.device)
         COMMANDS[args.command](args, device)
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"minipig: {error}", file=sys.stderr)
+    except (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError) as error:
+        print(f"minipig: {explain(error, args)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("minipig: stopped; repeat the same command to go on", file=sys.stderr)

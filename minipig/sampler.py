@@ -48,6 +48,8 @@ def walk(
 ) -> Iterator[State]:
     """Algorithm 2: yield the state of each step from level grid[0] = T down to grid[-1] = 0.
 
+    Each chain is the reverse walk of Eq. (4) with the Gaussian step of Eq. (5), and each is the other's condition c.
+
     x_T, y_T: (B, C, H, W) standard normal. eta: 0 (the paper) is deterministic, 1 with every level in the grid is DDPM;
     eta > 0 asks `noise(shape)` for the fresh eps of Eq. (7). clip: x0_hat and y0_hat are held to [-1, 1] (eps follows).
     The result is the last state's x0_hat and y0_hat.

@@ -1,6 +1,5 @@
 """Folders of pairs: what is read, what is refused and in which words, and splits that keep a patient together."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -57,7 +57,7 @@ def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
         pair = train_pair(out / "pair", demo.pair, real, device)
     with clock:
         synthetic = sample_folder(out / "synthetic", pair, demo.synthetic, size, demo.sampling_steps, demo.pair.seed, device)
-        draw_figures(out, pair, synthetic, device)
+        draw_figures(out, pair, synthetic, 256, demo.pair.seed, device)
     with clock:
         agreement = measure_agreement(demo.pair, synthetic, device, out / "segmenters" / "judge.ckpt")
 
@@ -101,12 +101,12 @@ def sample_folder(
     return pairs
 
 
-def draw_figures(out: Path, pair: PairModel, pairs: Pairs, device: torch.device) -> None:
-    """samples.png, a sheet of the first 32 pairs, and figure_3.png, four walks of 256 steps, in `out`."""
-    noise = SampleNoise(0, range(4), device)
+def draw_figures(out: Path, pair: PairModel, pairs: Pairs, steps: int, seed: int, device: torch.device) -> None:
+    """samples.png, a sheet of the first 32 pairs, and figure_3.png, the walk of the first four at each quarter of `steps`."""
+    noise = SampleNoise(seed, range(min(4, len(pairs))), device)
     with torch.no_grad():
-        states = walk(pair, noise((1, *pairs.size)), noise((1, *pairs.size)), pair.schedule.grid(256))
-        plot.save(plot.figure_3(states), out / "figure_3.png")
+        states = walk(pair, noise((1, *pairs.size)), noise((1, *pairs.size)), pair.schedule.grid(steps))
+        plot.save(plot.figure_3(states, at=tuple(-(-steps * k // 4) for k in (1, 2, 3, 4))), out / "figure_3.png")
     plot.save(plot.pair_grid(*pairs[:32], title="synthetic pairs"), out / "samples.png")
 
 

@@ -40,19 +40,18 @@ def pair_grid(masks: Tensor, images: Tensor, columns: int = 8, title: str = "", 
 
 
 def figure_3(states: Iterable[State], at: tuple[int, ...] = (64, 128, 192, 256), samples: int = 4) -> Figure:
-    """The paper's Fig. 3: x0_hat and y0_hat of a few samples after the steps `at` (1-based) of a walk, side by side."""
+    """The paper's Fig. 3: x0_hat and y0_hat after the steps `at` (1-based) of a walk, side by side, a row for each sample."""
     kept = {step: state for step, state in enumerate(states, start=1) if step in at}
-    samples = min(samples, len(next(iter(kept.values())).x_t))
-    fig, axes = plt.subplots(
-        2 * samples, len(kept), figsize=(1.25 * len(kept) + 0.6, 2.5 * samples), squeeze=False, layout="constrained"
-    )
+    batch, _, height, width = next(iter(kept.values())).x_t.shape
+    samples, side = min(samples, batch), 1.15
+    size = (2 * side * len(kept), side * samples * height / width + 0.3)
+    fig, axes = plt.subplots(samples, 2 * len(kept), figsize=size, squeeze=False, layout="constrained")
     for column, (step, state) in enumerate(kept.items()):
-        axes[0, column].set_title(f"step {step}", fontsize=9)
         for i in range(samples):
-            show_slice(axes[2 * i, column], state.x0_hat[i, 0].cpu())
-            show_slice(axes[2 * i + 1, column], state.y0_hat[i, 0].cpu())
-    for i in range(samples):
-        axes[2 * i, 0].set_ylabel(r"$\hat{x}_0$"), axes[2 * i + 1, 0].set_ylabel(r"$\hat{y}_0$")
+            for ax, estimate in zip(axes[i, 2 * column : 2 * column + 2], (state.x0_hat, state.y0_hat)):
+                show_slice(ax, estimate[i, 0].cpu())
+        axes[0, 2 * column].set_title(rf"$\hat{{x}}_0$, step {step}", fontsize=9)
+        axes[0, 2 * column + 1].set_title(r"$\hat{y}_0$", fontsize=9)
     return fig
 
 

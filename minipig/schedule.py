@@ -29,7 +29,7 @@ class Schedule:
         return abar.sqrt().to(like.dtype), (1 - abar).sqrt().to(like.dtype)
 
     def noise_step(self, z: Tensor, t: Time, eps: Tensor) -> Tensor:
-        """One forward step from level t - 1 to level t, a draw from Eq. (1) by Eq. (2): sqrt(1 - beta_t) z + sqrt(beta_t) eps."""
+        """One forward step t - 1 -> t, a draw from Eq. (1) made by Eq. (2): sqrt(1 - beta_t) z + sqrt(beta_t) eps."""
         beta = self._at(self.beta, t, z)
         return (1 - beta).sqrt().to(z.dtype) * z + beta.sqrt().to(z.dtype) * eps
 

@@ -51,7 +51,8 @@ def test_demo_in_miniature(tmp_path, monkeypatch, capsys):
     assert set(metrics["pair_agreement"]) == {"synthetic", "fresh"} and metrics["seconds"] > 0
     assert len(PairFolder(tmp_path / "synthetic")) == 6
     for name in ("samples.png", "figure_3.png", "pair/losses.png"):
-        assert Image.open(tmp_path / name).width > 300
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 300
     assert json.loads((tmp_path / "config.json").read_text())["config"]["pair"]["preset"] == "tiny"
     assert "gain in Dice" in capsys.readouterr().out
     before = metrics["segmentation"]

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PATHS = re.compile(r"(?<![\w.:/<$}\"'])/(?:home|root|work|tmp|usr|opt|Users|mnt|var)/\w|[A-Z]:\\Users")
+PATHS = re.compile(r"(?<![\w.:/<$}\"'])/(?:home|root|work|tmp|usr(?!/bin/env)|opt|Users|mnt|var)/\w|[A-Z]:\\Users")
 REGISTRIES = re.compile(
     "|".join(["py" + r"pi\.org", "python" + r"hosted\.org", "anaconda" + r"\.org", "npm" + r"js\.(org|com)"])
 )

@@ -52,8 +52,10 @@ def walk(
 
     x_T, y_T: (B, C, H, W) standard normal. eta: 0 (the paper) is deterministic, 1 with every level in the grid is DDPM;
     eta > 0 asks `noise(shape)` for the fresh eps of Eq. (7). clip: x0_hat and y0_hat are held to [-1, 1] (eps follows).
-    The result is the last state's x0_hat and y0_hat.
+    The result is the last state's x0_hat and y0_hat. Raises ValueError unless 0 <= eta <= 1.
     """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta runs from 0 (DDIM) to 1 (DDPM), not {eta}")
     schedule, x, y = pair.schedule, x_T, y_T
 
     def denoise(model: Denoiser, z: Tensor, t: int, guide: Tensor) -> tuple[Tensor, Tensor]:

@@ -96,3 +96,8 @@ def test_samples_are_masks_and_slices_in_range(networks):
 def test_steps_outside_the_schedule_are_refused(networks):
     with pytest.raises(ValueError, match="0 sampling steps"):
         next(sample(networks, 1, (16, 16), steps=0))
+
+
+def test_an_eta_without_meaning_is_refused(networks):
+    with pytest.raises(ValueError, match="eta runs from 0"):
+        next(sample(networks, 1, (16, 16), steps=2, eta=2.0))

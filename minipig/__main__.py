@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from .evidence.demo import Demo, draw_figures, measure_agreement, run_demo, sample_folder
+from .files import write_json
 from .guider import RULES
 from .phantoms import phantoms
-from .run import SETTINGS, Config, claim_folder, load_data, load_pair, train_pair, write_json
+from .run import SETTINGS, Config, claim_folder, load_data, load_pair, require, train_pair
 from .train import pick_device
 
 EXAMPLES = """examples:
@@ -63,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--synthetic", type=int, default=Demo.synthetic, help="pairs to sample (default: %(default)s)")
     demo.add_argument("--sampling-steps", type=int, default=Demo.sampling_steps, help="of 1024 (default: %(default)s)")
     train.add_argument("--data", default="phantom", help="phantom, or a folder of real pairs (default: phantom)")
-    train.add_argument("--holdout", type=float, default=0.1, help="share of pairs kept out, by patient (default: 0.1)")
+    train.add_argument("--holdout", type=float, default=0.1, help="share of pairs kept out, whole patients (default: 0.1)")
     train.add_argument("--mirror", action="store_true", help="show each pair left-right mirrored half of the time")
 
     sample = command("sample", "sample pairs from a trained run, as PNG in the layout that train reads", "RUN/samples")
@@ -71,7 +72,11 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("-n", type=int, default=64, help="how many pairs (default: 64)")
     sample.add_argument("--steps", type=int, default=256, help="sampling steps, 1 to 1024 (default: 256, the paper's)")
     sample.add_argument("--batch", type=int, default=64, help="pairs at a time; lower it if memory is short (default: 64)")
-    sample.add_argument("--agreement", action="store_true", help="train a judge on the run's own data and score the pairs")
+    sample.add_argument(
+        "--agreement",
+        action="store_true",
+        help="train a judge on real pairs (the run's own, or fresh phantoms) and score the samples",
+    )
 
     draw = commands.add_parser("phantoms", help="draw phantoms as PNG in that layout", epilog=EXAMPLES, **layout)
     draw.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder for them")
@@ -104,8 +109,12 @@ def run_train(args: argparse.Namespace, device: torch.device) -> None:
 
 def run_sample(args: argparse.Namespace, device: torch.device) -> None:
     """`minipig sample`."""
+    require(1, n=args.n, batch=args.batch)
+    require(0, seed=args.seed)
     pair, config = load_pair(args.run, device)
     pair.schedule.grid(args.steps)  # a bad number of steps is told before anything is written
+    if args.agreement and config.data != "phantom" and config.holdout == 0:
+        raise ValueError("--agreement needs held-out patients as its yardstick; train with --holdout 0.1 or more")
     out = args.out or args.run / "samples"
     claim_folder(out, {"run": str(args.run), "steps": args.steps, "seed": args.seed})
     pairs = sample_folder(out, pair, args.n, config.size, args.steps, args.seed, device, args.batch)
@@ -124,6 +133,7 @@ def run_main_job(args: argparse.Namespace, device: torch.device) -> None:
 
 def run_phantoms(args: argparse.Namespace, device: torch.device) -> None:
     """`minipig phantoms`."""
+    require(0, seed=args.seed)
     if (args.out / "manifest.csv").exists():
         raise ValueError(f"{args.out} holds pairs already; give a new --out")
     phantoms(args.n, args.size, args.seed).save(args.out)
@@ -135,11 +145,11 @@ COMMANDS = {"demo": run_main_job, "train": run_train, "sample": run_sample, "pha
 
 def explain(error: Exception, args: argparse.Namespace) -> str:
     """One line: what is wrong and what to do. Our own errors say so themselves."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, (MemoryError, RuntimeError)):
         return "the device ran out of memory; lower --batch, and repeat the command"
     if isinstance(error, OSError) and error.errno is not None:  # from the system: a full disk, a read-only folder
-        place = error.filename or args.out
-        return f"{place}: {error.strerror}; what was saved is kept: mend this, or give another --out, and repeat the command"
+        place = error.filename or args.out or "the output folder"
+        return f"{place}: {error.strerror}; what was saved is kept: mend this or change --out, and repeat the command"
     return str(error)
 
 
@@ -149,7 +159,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         device = pick_device(args.device)
         COMMANDS[args.command](args, device)
-    except (ValueError, OSError, FloatingPointError, torch.OutOfMemoryError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise  # not the input's fault
         print(f"minipig: {explain(error, args)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

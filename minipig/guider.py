@@ -1,8 +1,8 @@
 """Algorithm 1, and what guides model_y: the diffusion guider's loss, model_y's loss, and the guide rules.
 
 The guider model_x(x_t, t, y_t) denoises the mask while it looks at the noisy slice. model_y(y_t, t, guide) denoises the
-slice; a *guide rule* says what it is shown, once in training and once in sampling. The paper asks for x0_hat when sampling
-and leaves the training open: "a model conditioned on the clean mask will do".
+slice; a *guide rule* says what it is shown, once in training and once in sampling. The paper asks for x0_hat when sampling,
+gives no loss for model_y, and notes that a network conditioned on clean masks may serve.
 """
 
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ class GuideRule(Protocol):
 
 
 class Matched:
-    """Trained on the frozen guider's x0_hat, as in the release: model_y meets in training what it meets in sampling."""
+    """Trained on the frozen guider's x0_hat, as the release does, and sampled with it as it is (the release binarises it)."""
 
     def train(self, pair: NoisyPair) -> Tensor:
         return pair.x0_hat

@@ -1,14 +1,15 @@
-"""Breast phantoms: the embedded data, drawn from a few published facts of anatomy, with a truth that is known.
+"""Breast phantoms: the embedded data, drawn from simple anatomy and a published spectrum, with a truth that is known.
 
 A breast slice is a half-ellipse against the chest wall. Its glandular tissue is a random field whose power spectrum falls
-as 1/f^3 (Burgess 1999, doi:10.1364/JOSAA.16.000633). A mass is a lobulated body about as bright as the tissue's own
-brighter patches, so that it hides. Several slices of one patient share the anatomy and cut the mass at different depths.
+as 1/f^3 (Burgess, Jacobson & Judy 2001, doi:10.1118/1.1355308). A mass is a lobulated body about as bright as the
+tissue's own brighter patches, so that it hides. Several slices of one patient share the anatomy and cut the mass at
+different depths.
 """
 
 import numpy as np
 import torch
 
-from .data import Pairs
+from .pairs import Pairs
 
 SLICES = 4  # slices a patient
 

@@ -51,7 +51,7 @@ def figure_3(states: Iterable[State], at: tuple[int, ...] = (64, 128, 192, 256),
             for ax, estimate in zip(axes[i, 2 * column : 2 * column + 2], (state.x0_hat, state.y0_hat)):
                 show_slice(ax, estimate[i, 0].cpu())
         axes[0, 2 * column].set_title(rf"$\hat{{x}}_0$, step {step}", fontsize=9)
-        axes[0, 2 * column + 1].set_title(r"$\hat{y}_0$", fontsize=9)
+        axes[0, 2 * column + 1].set_title(rf"$\hat{{y}}_0$, step {step}", fontsize=9)
     return fig
 
 

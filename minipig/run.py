@@ -15,13 +15,15 @@ from pathlib import Path
 import torch
 
 from . import plot
-from .data import PairFolder, Pairs, split
+from .data import PairFolder
+from .files import load_checkpoint, save_checkpoint, write_json
 from .guider import RULES, NoisyPair, guider_loss, slice_loss
+from .pairs import Pairs, split
 from .phantoms import phantoms
 from .sampler import PairModel
 from .schedule import Schedule
 from .seeds import seeded_network
-from .train import Training, finish, fit, load_checkpoint, save_checkpoint, write_atomically
+from .train import Training, finish, fit
 from .unet import PRESETS, PairedUNet
 
 SETTINGS = {
@@ -50,9 +52,8 @@ class Config:
     seed: int = 0
 
     def __post_init__(self):
-        for name, low in (("steps", 1), ("batch", 1), ("seed", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, not {getattr(self, name)}")
+        require(1, steps=self.steps, batch=self.batch)
+        require(0, seed=self.seed)
         if not self.rate > 0:
             raise ValueError(f"rate must be above 0, not {self.rate}")
         if not 0 <= self.holdout < 1:
@@ -82,19 +83,25 @@ def claim_folder(folder: Path, config: dict) -> None:
     """Make `folder` the home of `config`, or check that it is. Raises ValueError that names what differs."""
     path = folder / "config.json"
     mine = json.loads(json.dumps(config))
-    if path.exists():
-        theirs = json.loads(path.read_text())["config"]
-        differ = [f"{k} {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in mine | theirs if theirs.get(k) != mine.get(k)]
-        if differ:
-            raise ValueError(f"{folder} was made with another configuration ({'; '.join(differ)}); give another --out")
-    else:
+    if not path.exists():
+        if (folder / "manifest.csv").exists():
+            raise ValueError(f"{folder} holds pairs that are not ours; give another --out")
         versions = {"python": platform.python_version(), "torch": torch.__version__}
-        write_json(path, {"config": mine, "versions": versions})
+        return write_json(path, {"config": mine, "versions": versions})
+    try:
+        theirs = dict(json.loads(path.read_text())["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no configuration of minipig; give another --out") from error
+    differ = [f"{k} {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in mine | theirs if theirs.get(k) != mine.get(k)]
+    if differ:
+        raise ValueError(f"{folder} was made with another configuration ({'; '.join(differ)}); give another --out")
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write `content` to `path`, whole or not at all."""
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+def require(low: int, **counts: int) -> None:
+    """Raise ValueError that names the first of `counts` below `low` (or too large for a seed)."""
+    for name, value in counts.items():
+        if not low <= value < 2**31:
+            raise ValueError(f"{name} must be at least {low}, not {value}" if value < low else f"{name} {value} is too large")
 
 
 def train_pair(folder: Path, config: Config, pairs: Pairs, device: torch.device) -> PairModel:
@@ -135,16 +142,17 @@ def load_pair(folder: Path, device: torch.device | str = "cpu") -> tuple[PairMod
     """The pair model of a finished run and its configuration. Raises FileNotFoundError or ValueError that says what to do."""
     path = folder / "pair.pt"
     if not path.exists():
+        if (folder / "pair").is_dir():
+            raise FileNotFoundError(f"{folder} is a demo's folder; its run is {folder / 'pair'}")
         why = "has not finished training: repeat its train command" if folder.is_dir() else "does not exist: train it first"
         raise FileNotFoundError(f"{path} is not there; the run {folder} {why}")
-    saved = load_checkpoint(path)
-    config = Config(**saved["config"])
-    nets = []
-    for name in ("model_x", "model_y"):
-        net = network(config, config.seed)
-        try:
+    saved = load_checkpoint(path, {"config", "model_x", "model_y"})
+    try:
+        config = Config(**saved["config"])
+        nets = [network(config, config.seed) for _ in range(2)]
+        rule = RULES[config.rule]()
+        for net, name in zip(nets, ("model_x", "model_y")):
             net.load_state_dict(saved[name])
-        except RuntimeError as error:
-            raise ValueError(f"{path} holds another network than the preset {config.preset} builds") from error
-        nets.append(net.to(device).eval().requires_grad_(False))
-    return PairModel(*nets, Schedule(), RULES[config.rule]()), config
+    except (RuntimeError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} holds a configuration or networks that this version does not know; train anew") from error
+    return PairModel(*(net.to(device).eval().requires_grad_(False) for net in nets), Schedule(), rule), config

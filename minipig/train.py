@@ -1,8 +1,6 @@
 """What makes it run: one training loop for every network, as a generator, with checkpoints from which it resumes exactly."""
 
 import copy
-import io
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable, Iterator
@@ -11,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .data import Pairs
+from .files import load_checkpoint, save_checkpoint
+from .pairs import Pairs
 from .seeds import generator
 
 
@@ -48,16 +47,18 @@ def pick_device(name: str | None = None) -> torch.device:
     """The device asked for, else cuda where there is one, else cpu. Raises ValueError for a device that is not there."""
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"{name!r} is not a device of this machine; try cpu, or leave --device out") from error
-    return torch.device(name)
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{name!r} is not a device that can be used here; try cpu, or leave --device out")
+    return device
 
 
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 autocast pays: on any recent GPU, and on a CPU that multiplies bfloat16 in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(flags.get("amx_bf16") or flags.get("avx512_bf16"))
 
@@ -74,17 +75,20 @@ def fit(
 
     loss(model, x0, y0, generator) is a scalar of a batch (B, 1, H, W) each. Batch and noise of step k follow from the seed
     and k alone. With `checkpoint`, the state is saved there every `every` steps and at the end, and an existing file is
-    resumed: the weights end bit-equal to an undisturbed run's. Raises ValueError for a foreign or damaged checkpoint, and
-    FloatingPointError, before the step is taken, if the loss is not finite.
+    resumed: on a CPU with equal threads the weights end bit-equal to an undisturbed run's. Raises ValueError for a foreign
+    or damaged checkpoint, and FloatingPointError, before the step is taken, if the loss or its gradient is not finite.
     """
     device = next(model.parameters()).device
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(model.parameters(), lr=training.rate, fused=True)
+    data = pairs.fingerprint() if checkpoint else ""
     step, losses = 0, []
     if checkpoint and checkpoint.exists():
-        saved = load_checkpoint(checkpoint)
+        saved = load_checkpoint(checkpoint, {"training", "data", "model", "average", "optimiser", "step", "losses"})
         if saved["training"] != asdict(training):
             raise ValueError(f"{checkpoint} belongs to {saved['training']}, not to {asdict(training)}; choose another folder")
+        if saved["data"] != data:
+            raise ValueError(f"{checkpoint} was trained on other pairs than these; restore them, or choose another folder")
         try:
             model.load_state_dict(saved["model"]), average.load_state_dict(saved["average"])
         except RuntimeError as error:
@@ -104,17 +108,18 @@ def fit(
             group["lr"] = rate(training, step)
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
             value = loss(model, x0, y0, draw)
-        losses.append(value.item())
-        if not torch.isfinite(value):
-            raise FloatingPointError(f"the loss is {losses[-1]} at step {step + 1}, rate {rate(training, step):.2g}")
         optimiser.zero_grad()
         value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+        losses.append(value.item())
+        if not torch.isfinite(value + norm):
+            what = f"the loss is {losses[-1]}, its gradient {norm.item()} at step {step + 1}"
+            raise FloatingPointError(f"{what}, rate {rate(training, step):.2g}; try a lower rate, in another folder")
         optimiser.step()
         step += 1
         update_average(average, model, min(training.ema, step / (step + 10)))
         if checkpoint and (step % every == 0 or step == training.steps):
-            state = dict(step=step, losses=losses, training=asdict(training), optimiser=optimiser.state_dict())
+            state = dict(step=step, losses=losses, training=asdict(training), data=data, optimiser=optimiser.state_dict())
             save_checkpoint(checkpoint, state | dict(model=model.state_dict(), average=average.state_dict()))
         yield Progress(step, losses, model, average)
 
@@ -144,37 +149,6 @@ def rate(training: Training, step: int) -> float:
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
-    """Exponential moving average of the weights; buffers (batch statistics) are copied."""
+    """Exponential moving average of the weights and of batch statistics; counters are copied."""
     for mean, now in zip(average.state_dict().values(), model.state_dict().values()):
         mean.lerp_(now, 1 - keep) if mean.is_floating_point() else mean.copy_(now)
-
-
-def save_checkpoint(path: Path, state: dict) -> None:
-    """Write `state` so that `path` is at every moment the old file or the whole new one."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(path, buffer.getvalue())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` in one move, through a neighbouring temporary file. Raises OSError (disk full, read-only)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def load_checkpoint(path: Path) -> dict:
-    """Read a checkpoint onto the CPU; nothing in it is executed. Raises ValueError for a truncated or foreign file."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, ... for the many ways to be broken
-        raise ValueError(f"{path} is not a whole checkpoint ({type(error).__name__}); delete it to start afresh") from error

@@ -1,7 +1,7 @@
 """PairedUNet: the noise-prediction network of both chains, `eps = net(z_t, t, guide)`.
 
 The paper's U-Net takes two channels: the noisy image and, concatenated, its guide. model_x looks at (x_t, y_t), model_y at
-(guide, y_t). Without a guide the same class is an unconditional network; with a two-channel z_t, a joint one.
+(y_t, guide). Without a guide the same class is an unconditional network; with a two-channel z_t, a joint one.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from .schedule import Schedule
 
 PRESETS = {
-    # name: what the network is made of. The first three fold pixels into channels or stay small; `paper` is the release.
+    # name: what the network is made of. `tiny` and `cpu` fold 2x2 pixels into channels; `paper` is the released network.
     "tiny": dict(base=24, mults=(1, 2, 2), blocks=1, attention=(2,), groups=8, fold=2, predict="v"),
     "cpu": dict(base=32, mults=(1, 2, 2), blocks=1, attention=(2,), groups=8, fold=2, predict="v"),
     "gpu": dict(base=64, mults=(1, 2, 2, 4), blocks=2, attention=(3,), groups=32, fold=1, predict="v"),
@@ -23,7 +23,7 @@ PRESETS = {
 
 
 def time_embedding(t: Tensor, dim: int) -> Tensor:
-    """Sines and cosines of t at `dim / 2` frequencies from 1 to 1e-4, (B,) -> (B, dim)."""
+    """Sines and cosines of t at `dim / 2` frequencies falling from 1 towards 1e-4, (B,) -> (B, dim)."""
     frequency = torch.exp(-math.log(1e4) * torch.arange(dim // 2, device=t.device) / (dim // 2))
     angle = t.float()[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1)
@@ -46,7 +46,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every pixel of a coarse level looks at every other, in heads of 32 channels."""
+    """Every pixel of a coarse level looks at every other, in heads of about 32 channels."""
 
     def __init__(self, channels: int, groups: int):
         super().__init__()
@@ -138,7 +138,10 @@ class PairedUNet(nn.Module):
             )
 
     def forward(self, z: Tensor, t: Tensor, guide: Tensor | None = None) -> Tensor:
-        """z_t (B, C, H, W), t (B,) integers 1..T, guide (B, G, H, W) or None -> eps (B, C, H, W) float32."""
+        """z_t (B, C, H, W), t (B,) integers 1..T, guide (B, G, H, W) or None -> eps (B, C, H, W) float32.
+
+        Raises ValueError for a size that the levels do not divide, and for a guide that the network was not built for.
+        """
         self.check_size(*z.shape[2:])
         if (0 if guide is None else guide.shape[1]) != self.guide:
             given = "no guide" if guide is None else f"a guide of {guide.shape[1]} channels"

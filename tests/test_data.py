@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minipig.data import PairFolder, Pairs, groups, split
+from minipig.data import PairFolder
 
 
 def write(root, name="a.png", image=None, mask=None, **more):
@@ -30,9 +30,13 @@ def test_lossless_formats_are_read_exactly(tmp_path, suffix):
     assert torch.equal(x0[0, 0] > 0, torch.from_numpy(square > 0)) and set(x0.unique().tolist()) == {-1.0, 1.0}
 
 
-def test_jpeg_images_are_read(tmp_path):
-    ramp, square = write(tmp_path, "a.jpg", mask=np.zeros((12, 16), np.uint8), quality=95)
-    assert (PairFolder(tmp_path).images[0, 0] - torch.from_numpy(ramp / 127.5 - 1)).abs().mean() < 0.05
+def test_jpeg_images_with_png_masks(tmp_path):
+    ramp, square = write(tmp_path, "a.jpg", quality=95)
+    (tmp_path / "masks" / "a.jpg").unlink()
+    Image.fromarray(square).save(tmp_path / "masks" / "a.png")
+    pairs = PairFolder(tmp_path)
+    assert (pairs.images[0, 0] - torch.from_numpy(ramp / 127.5 - 1)).abs().mean() < 0.05
+    assert pairs.names == ["a.jpg"] and torch.equal(pairs.masks[0, 0], torch.from_numpy(square > 0))
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
@@ -72,18 +76,6 @@ def test_resizing_keeps_the_aspect_and_masks_binary(tmp_path):
     assert PairFolder(tmp_path, (80, 64)).size == (80, 64)  # enlarging works too
 
 
-def test_saved_pairs_are_read_back(tmp_path):
-    draw = np.random.default_rng(0)
-    images = torch.from_numpy(draw.uniform(-1, 1, (3, 1, 8, 8)).astype(np.float32))
-    pairs = Pairs(images > 0, images, ["b.png", "a.png", "c.png"], ["p", "p", "q"])
-    pairs.subset([0, 1]).save(tmp_path)
-    pairs.subset([2]).save(tmp_path)
-    back = PairFolder(tmp_path)
-    assert back.names == ["a.png", "b.png", "c.png"] and back.patients == ["p", "p", "q"]
-    assert (back.images - images[[1, 0, 2]]).abs().max() <= 0.5 / 127.5 + 1e-6
-    assert torch.equal(back.masks, (images > 0)[[1, 0, 2]])
-
-
 def test_manifest_may_have_a_byte_order_mark_and_more_columns(tmp_path):
     write(tmp_path)
     (tmp_path / "manifest.csv").write_text("\ufeffpatient,view,name\nP7,CC,a.png\n", encoding="utf-8")
@@ -97,6 +89,15 @@ def test_empty_and_full_masks_are_allowed_and_told(tmp_path):
     pairs = PairFolder(tmp_path)
     assert pairs.notes == ["1 of 3 masks are empty at 12x16", "1 of 3 masks are full at 12x16"]
     assert not pairs.masks[0].any() and pairs.masks[1].all()
+
+
+def test_lesions_lost_in_resizing_and_dark_files_are_told(tmp_path):
+    mask = np.zeros((12, 16), np.uint8)
+    mask[0, 0] = 255
+    write(tmp_path, image=np.full((12, 16), 4095, np.uint16), mask=mask)
+    notes = PairFolder(tmp_path, (4, 4)).notes
+    assert notes[0] == "1 of 1 masks are too small to be seen at 4x4"
+    assert notes[1].startswith("the brightest pixel is 6.2% of the files' range")
 
 
 # Each of these is one clear line: the file, what is wrong, what to do.
@@ -136,6 +137,19 @@ def no_pairs(root):
         (root / part / "a.png").unlink()
 
 
+def two_of_a_name(root):
+    Image.fromarray(np.zeros((12, 16), np.uint8)).save(root / "masks" / "a.bmp")
+
+
+def floating_point(root):
+    (root / "images" / "a.png").unlink()
+    Image.fromarray(np.zeros((12, 16), np.float32)).save(root / "images" / "a.tif")
+
+
+def not_text(root):
+    (root / "manifest.csv").write_bytes(b"name,patient\na.png,\xff\xfe")
+
+
 def missing_column(root):
     (root / "manifest.csv").write_text("name,person\na.png,1\n")
 
@@ -153,6 +167,9 @@ BROKEN = {
     truncated: "images/a.png cannot be read as an image",
     zero_bytes: "masks/a.png cannot be read as an image",
     no_pairs: "hold no pairs",
+    two_of_a_name: "a.png and a.bmp have one name",
+    floating_point: "a.tif holds 32-bit or floating-point values",
+    not_text: "manifest.csv is not a table in UTF-8",
     missing_column: "manifest.csv has the columns .*; it needs name and patient",
     missing_row: "manifest.csv names no patient for a.png",
 }
@@ -177,38 +194,3 @@ def test_unequal_sizes_need_one_size(tmp_path):
     with pytest.raises(ValueError, match="b.png is 9x9, the first image 12x16; give one size for all"):
         PairFolder(tmp_path)
     assert len(PairFolder(tmp_path, (16, 16))) == 2
-
-
-def made(patients, images=None):
-    n = len(patients)
-    images = torch.arange(n).float()[:, None, None, None].expand(n, 1, 2, 2) if images is None else images
-    return Pairs(torch.zeros(n, 1, 2, 2, dtype=torch.bool), images, [f"{i}.png" for i in range(n)], list(patients))
-
-
-def test_split_keeps_patients_on_one_side_and_meets_the_shares():
-    pairs = made([f"p{i // 3}" for i in range(90)])
-    parts = split(pairs, (0.6, 0.3, 0.1), seed=1)
-    assert [len(part) for part in parts] == [54, 27, 9]
-    assert sorted(sum((part.names for part in parts), [])) == sorted(pairs.names)
-    assert not set(parts[0].patients) & set(parts[1].patients)
-    assert [p.names for p in parts] == [p.names for p in split(pairs, (0.6, 0.3, 0.1), seed=1)]
-    assert parts[0].names != split(pairs, (0.6, 0.3, 0.1), seed=2)[0].names
-
-
-def test_identical_images_tie_patients_together():
-    images = torch.tensor([0.0, 1.0, 1.0, 2.0])[:, None, None, None].expand(4, 1, 2, 2)
-    g = groups(made(["p", "p", "q", "r"], images))
-    assert g[0] == g[1] == g[2] != g[3]
-    for seed in range(8):
-        a, b = split(made(["p", "p", "q", "r"], images), (0.5, 0.5), seed)
-        assert {len(a), len(b)} == {3, 1}
-
-
-def test_every_part_of_a_split_gets_something():
-    for seed in range(5):
-        assert all(len(part) for part in split(made("aaaaaaab"), (0.99, 0.01), seed))
-
-
-def test_one_patient_cannot_be_split():
-    with pytest.raises(ValueError, match=r"cannot split 3 pairs of 1 patient\(s\) into 2 parts"):
-        split(made("aaa"), (0.9, 0.1))

@@ -122,6 +122,10 @@ def refused(capsys, *args) -> str:
         (["demo", "--sampling-steps", "0"], "0 sampling steps asked for"),
         (["demo", "--sampling-steps", "1025"], "1025 sampling steps asked for"),
         (["demo", "--synthetic", "0"], "synthetic must be at least 1, not 0"),
+        (["demo", "--seed", "1002"], "seed 1002 draws the phantoms that the demo tests on"),
+        (["phantoms", "--seed", "-1"], "seed must be at least 0, not -1"),
+        (["sample", "nowhere", "-n", "0"], "n must be at least 1, not 0"),
+        (["sample", "nowhere", "--batch", "0"], "batch must be at least 1, not 0"),
         (["sample", "nowhere"], "nowhere does not exist: train it first"),
     ],
 )
@@ -160,6 +164,19 @@ def test_another_configuration_in_the_same_folder(trained, folder, capsys):
     assert "was made with another configuration (rate 0.002 there, 0.5 here); give another --out" in said
 
 
+def test_folders_of_others_are_left_alone(trained, folder, tmp_path, capsys):
+    assert "holds pairs that are not ours" in refused(capsys, "sample", trained, "--out", folder)
+    (tmp_path / "config.json").write_text("[]")
+    assert "config.json is no configuration of minipig" in refused(capsys, "sample", trained, "--out", tmp_path)
+    (tmp_path / "demo" / "pair").mkdir(parents=True)
+    assert "is a demo's folder; its run is" in refused(capsys, "sample", tmp_path / "demo")
+
+
+def test_agreement_needs_held_out_patients(folder, tmp_path, capsys):
+    assert run("train", "--data", folder, *TINY, "--holdout", 0, "--out", tmp_path) == 0
+    assert "--agreement needs held-out patients" in refused(capsys, "sample", tmp_path, "--agreement")
+
+
 def test_truncated_and_unfinished_runs(trained, tmp_path, capsys):
     (tmp_path / "half").mkdir()
     assert "has not finished training" in refused(capsys, "sample", tmp_path / "half")
@@ -167,9 +184,11 @@ def test_truncated_and_unfinished_runs(trained, tmp_path, capsys):
     (tmp_path / "half" / "pair.pt").write_bytes(whole[: len(whole) // 2])
     assert "pair.pt is not a whole checkpoint" in refused(capsys, "sample", tmp_path / "half")
     saved = torch.load(trained / "pair.pt", weights_only=True)
-    saved["config"]["preset"] = "cpu"
-    torch.save(saved, tmp_path / "half" / "pair.pt")
-    assert "pair.pt holds another network than the preset cpu builds" in refused(capsys, "sample", tmp_path / "half")
+    for wrong in ({"preset": "cpu"}, {"preset": "huge"}, {"rule": "none"}, {"colour": 1}):
+        torch.save(saved | {"config": saved["config"] | wrong}, tmp_path / "half" / "pair.pt")
+        assert "pair.pt holds a configuration or networks" in refused(capsys, "sample", tmp_path / "half")
+    torch.save({}, tmp_path / "half" / "pair.pt")
+    assert "pair.pt is no checkpoint of minipig" in refused(capsys, "sample", tmp_path / "half")
 
 
 def test_an_output_that_cannot_be_written(tmp_path, capsys):
@@ -201,7 +220,7 @@ def test_as_a_process_without_traceback(tmp_path):
     assert done.returncode == 2 and re.fullmatch(r"minipig: nowhere/images is not a folder.*\n", done.stderr)
 
 
-def test_importing_the_package_draws_and_trains_nothing():
-    code = "import minipig.__main__, torch; s = torch.initial_seed(); print('ok')"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("ok\n", "")
+def test_importing_the_package_has_no_side_effect(tmp_path):
+    code = "import torch; s = torch.get_rng_state(); import minipig.__main__; print(torch.equal(s, torch.get_rng_state()))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True\n", "") and not list(tmp_path.iterdir())

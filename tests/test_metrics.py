@@ -5,8 +5,8 @@ import pytest
 import scipy.linalg
 import torch
 
-from minipig.data import Pairs
 from minipig.evidence.metrics import frechet_distance, pair_agreement, score_pairs, train_segmenter
+from minipig.pairs import Pairs
 from minipig.phantoms import phantoms
 from minipig.train import Training
 

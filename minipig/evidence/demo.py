@@ -10,9 +10,11 @@ import torch
 from tqdm import tqdm
 
 from .. import plot
-from ..data import PairFolder, Pairs
+from ..data import PairFolder
+from ..files import write_json
+from ..pairs import Pairs
 from ..phantoms import phantoms
-from ..run import Config, claim_folder, load_data, train_pair, write_json
+from ..run import Config, claim_folder, load_data, require, train_pair
 from ..sampler import PairModel, sample, walk
 from ..schedule import Schedule
 from ..seeds import SampleNoise
@@ -27,22 +29,23 @@ FRESH, TEST, JUDGE = (
 )  # seeds of phantoms that the generator never sees (its own are drawn by config.seed)
 JUDGE_PAIRS, TEST_PAIRS = 8000, 600
 JUDGE_STEPS, SEGMENTER_STEPS = 600, 300
+SEEDS = 3  # segmenters a training set
 SETS = ("real", "real+synthetic", "real+fresh")
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The demo's size. synthetic: pairs to sample; sampling_steps: of 1024; seeds: segmenters a training set."""
+    """The demo's size. synthetic: pairs to sample; sampling_steps: of 1024."""
 
     pair: Config = field(default_factory=Config)
     synthetic: int = 400
     sampling_steps: int = 50
-    seeds: int = 3
 
     def __post_init__(self):
         Schedule().grid(self.sampling_steps)
-        if self.synthetic < 1:
-            raise ValueError(f"synthetic must be at least 1, not {self.synthetic}")
+        require(1, synthetic=self.synthetic)
+        if self.pair.seed in (FRESH, TEST, JUDGE):
+            raise ValueError(f"seed {self.pair.seed} draws the phantoms that the demo tests on; choose another")
 
 
 def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
@@ -63,7 +66,7 @@ def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
 
     fresh = phantoms(demo.synthetic, size, FRESH)
     segmentation = {name: {score: [] for score in SCORES} for name in SETS}
-    for seed in range(demo.seeds):
+    for seed in range(SEEDS):
         for name, pairs in zip(SETS, (real, real + synthetic, real + fresh)):
             with clock:
                 training = Training(steps=SEGMENTER_STEPS, batch=32, rate=3e-3, seed=seed)
@@ -89,7 +92,7 @@ def sample_folder(
 ) -> Pairs:
     """Sample n pairs into `folder` as PNG, batch by batch; those already in its manifest are kept. What PairFolder reads."""
     manifest = folder / "manifest.csv"
-    done = len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0
+    done = len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0  # it is only ever replaced whole
     with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:
         for masks, images in sample(pair, n - done, size, steps, seed, batch=batch, device=device, first=done):
             names = [f"synthetic_{i:05d}.png" for i in range(done, done + len(masks))]
@@ -113,19 +116,17 @@ def draw_figures(out: Path, pair: PairModel, pairs: Pairs, steps: int, seed: int
 def measure_agreement(config: Config, pairs: Pairs, device: torch.device, checkpoint: Path) -> dict[str, float]:
     """Pair agreement of generated `pairs`, beside that of real pairs new to the judge: {"synthetic": d, "fresh": d}.
 
-    The judge learns from many fresh phantoms, or from the real pairs that the generator learnt from; then the yardstick
-    is the held-out patients. Raises ValueError if a run on real data held none out.
+    The judge learns from many fresh phantoms, or from the real pairs that the generator learnt from too (so copies of them
+    score well); then the yardstick is the held-out patients.
     """
     if config.data == "phantom":
         known, fresh = phantoms(JUDGE_PAIRS, config.size, JUDGE), phantoms(TEST_PAIRS, config.size, TEST)
     else:
         known, fresh = load_data(config)
-        if fresh is None:
-            raise ValueError("agreement needs held-out patients as its yardstick; train with --holdout 0.1 or more")
     training = Training(steps=JUDGE_STEPS, batch=32, rate=3e-3, mirror=config.mirror, seed=JUDGE)
     judge = train_segmenter(known, training, device, checkpoint, "training the judge")
     agreement = {"synthetic": pair_agreement(judge, pairs), "fresh": pair_agreement(judge, fresh)}
-    share = agreement["synthetic"] / agreement["fresh"]
+    share = agreement["synthetic"] / max(agreement["fresh"], 1e-9)
     print(f"pair agreement: synthetic {agreement['synthetic']:.3f}, fresh real {agreement['fresh']:.3f} ({share:.0%} of it)")
     return agreement
 

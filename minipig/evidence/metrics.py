@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from ..data import Pairs
+from ..pairs import Pairs
 from ..seeds import seeded_network
 from ..segmentation import SCORES, SegmentationUNet, predict, scores, segmentation_loss
 from ..train import Training, finish, fit

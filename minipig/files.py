@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all, and checkpoints that cannot execute code."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import torch
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` in one move, through a neighbouring temporary file. Raises OSError (disk full, read-only)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` as indented JSON."""
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write `state`, a dictionary of tensors and plain values; `path` is always the old file or the whole new one."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, keys: set[str]) -> dict:
+    """Read a checkpoint onto the CPU. Raises ValueError for a truncated file, or one without these keys."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, ... for the many ways to be broken
+        raise ValueError(f"{path} is not a whole checkpoint ({type(error).__name__}); delete it to start afresh") from error
+    if not isinstance(state, dict) or not keys <= state.keys():
+        raise ValueError(f"{path} is no checkpoint of minipig: it lacks {', '.join(sorted(keys))}; delete it to start afresh")
+    return state

@@ -22,11 +22,8 @@ from ..segmentation import SCORES
 from ..train import Training
 from .metrics import pair_agreement, score_pairs, train_segmenter
 
-FRESH, TEST, JUDGE = (
-    1001,
-    1002,
-    1003,
-)  # seeds of phantoms that the generator never sees (its own are drawn by config.seed)
+# seeds of phantoms that the generator never sees; its own are drawn by config.seed
+FRESH, TEST, JUDGE = 1001, 1002, 1003
 JUDGE_PAIRS, TEST_PAIRS = 8000, 600
 JUDGE_STEPS, SEGMENTER_STEPS = 600, 300
 SEEDS = 3  # segmenters a training set

@@ -42,7 +42,6 @@ def test_the_papers_files_import_no_others():
 
 
 def test_what_the_readme_shows_is_in_the_repository():
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
     links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
-    assert links and set(links) <= set(listed.stdout.splitlines())
-    assert "data_samples/runs/phantom32/pair.pt" in listed.stdout.splitlines()
+    assert links and set(links) <= set(tracked())
+    assert "data_samples/runs/phantom32/pair.pt" in tracked()

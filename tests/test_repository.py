@@ -12,11 +12,14 @@ REGISTRIES = re.compile(
 TEST_COMMAND = 'pip install -e ".[test]" && pytest'
 
 
+def tracked() -> list[str]:
+    """Files that git tracks, and new ones that it does not ignore."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 def texts():
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
+    for name in tracked():
         path = ROOT / name
         if path.suffix in {".py", ".md", ".toml", ".yml", ".json", ".csv", ".ipynb", ""} and path.is_file():
             yield name, path.read_text()

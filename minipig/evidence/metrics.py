@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import scipy.linalg
 import torch
 
+from ..exact import wasserstein_2
 from ..pairs import Pairs
 from ..seeds import seeded_network
 from ..segmentation import SCORES, SegmentationUNet, predict, scores, segmentation_loss
@@ -47,12 +47,5 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     a, b = (np.asarray(f, dtype=np.float64) for f in (features_a, features_b))
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(f"features must be (N, D) and (M, D) with N, M >= 2, not {a.shape} and {b.shape}")
-    A, B = (np.atleast_2d(np.cov(f, rowvar=False)) for f in (a, b))
-    # trace (AB)^(1/2) is the sum of the singular values of A^(1/2) B^(1/2): real and stable, also for singular covariances
-    cross = scipy.linalg.svdvals(_root(A) @ _root(B)).sum()
-    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(A) + np.trace(B) - 2 * cross)
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = scipy.linalg.eigh(covariance)
-    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    moments = [torch.from_numpy(m) for f in (a, b) for m in (f.mean(0), np.atleast_2d(np.cov(f, rowvar=False)))]
+    return wasserstein_2(*moments)

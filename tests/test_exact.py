@@ -1,0 +1,398 @@
+"""Proposition 1 as arithmetic, ideal denoisers against scores and brute force, and Algorithm 2's law in closed form."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from minipig.exact import (
+    FIELDS,
+    FiniteWorld,
+    Gaussian,
+    Mixture,
+    TrainingSet,
+    kl,
+    lattice,
+    random_tables,
+    two_chains,
+    wasserstein_2,
+)
+from minipig.guider import Clean, Matched, NoisyPair, guider_loss
+from minipig.sampler import PairModel, walk
+from minipig.schedule import Schedule
+from minipig.seeds import generator
+
+SCHEDULE = Schedule()
+
+
+def column(*values):
+    return torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1, 1)
+
+
+def normal(*shape, key):
+    return torch.randn(shape, generator=generator("exact", key), dtype=torch.float64)
+
+
+# ---------------------------------------------------------------- Proposition 1, in tables
+
+STATES = {"x": 3, "y": 4}
+
+
+def lines(p):
+    """How far the two sides of each line of Eq. (12)'s proof are apart at t = 2, and of the proposition itself."""
+    joint = p("x1 y1 | x2 y2")
+    a = p("x1 | x2 y2") * p("y1 | x1 x2 y2")
+    bayes = p("y1 | x1 y2") * p("x2 | x1 y1 y2") / p("x2 | x1 y2")
+    proposition = p("x1 | x2 y2") * p("y1 | x1 y2")
+    gaps = {
+        "a": joint - a,
+        "b": p("y1 | x1 x2 y2") - bayes,
+        "c above": p("x2 | x1 y1 y2") - p("x2 | x1"),
+        "c below": p("x2 | x1 y2") - p("x2 | x1"),
+        "d": p("x2 | x1 y1 y2") - p("x2 | x1 y2"),
+        "12": joint - proposition,
+        "forgetful": joint - p("x1 | x2 y2") * p("y1 | x1"),
+        "one-way": joint - p("x1 | x2") * p("y1 | x1 y2"),
+    }
+    return {line: gap.abs().max().item() for line, gap in gaps.items()}
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_every_line_of_eq_12_holds_in_a_random_world(seed):
+    gaps = lines(FiniteWorld(random_tables(two_chains(3), STATES, seed)).p)
+    assert all(gaps[line] < 1e-12 for line in ("a", "b", "c above", "c below", "d", "12"))
+    assert gaps["forgetful"] > 1e-3 and gaps["one-way"] > 1e-3  # a guide that forgets y_t; a guider that does not see it
+
+
+BROKEN = {
+    "noise shared by both chains": ({"x2 | x1", "y2 | y1"}, "x2 y2 | x1 y1", {"c above", "c below", "d", "12"}),
+    "an x-chain that is not Markov": ({"x2 | x1"}, "x2 | x1 x0", {"c above", "c below", "d", "12"}),
+    "an x-chain that looks at y_(t-1)": ({"x2 | x1"}, "x2 | x1 y1", {"c above", "c below", "d", "12"}),
+    "an x-chain that looks at y_t": ({"x2 | x1"}, "x2 | x1 y2", {"c above", "c below"}),
+    "a y-chain that looks at x_t": ({"y2 | y1"}, "y2 | y1 x2", {"c above", "c below", "d", "12"}),
+    "a y-chain that looks at x_(t-1)": ({"y2 | y1"}, "y2 | y1 x1", set()),
+    "a y-chain that is not Markov": ({"y2 | y1"}, "y2 | y1 y0", set()),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("seed", range(20))
+def test_a_broken_assumption_breaks_these_lines_and_no_others(broken, seed):
+    gone, new, fails = BROKEN[broken]
+    keys = [key for key in two_chains(2) if key not in gone] + [new]
+    gaps = lines(FiniteWorld(random_tables(keys, STATES, seed)).p)
+    for line in ("a", "b", "c above", "c below", "d", "12"):
+        assert gaps[line] > 1e-3 if line in fails else gaps[line] < 1e-12, line
+
+
+def test_queries_are_sums_of_the_joint_table():
+    world = FiniteWorld(random_tables(two_chains(1), STATES, 0))
+    assert world.names == ["x0", "y0", "x1", "y1"] and abs(world.table.sum() - 1) < 1e-12
+    x0, x1, y1 = 2, 1, 0
+    by_hand = world.table[x0, :, x1, y1].sum() / world.table[:, :, x1, y1].sum()
+    assert world.p("x0 | x1 y1")[x0, 0, x1, y1] == pytest.approx(by_hand.item(), abs=1e-15)
+    assert world.p("y0").shape == (1, 4, 1, 1) and abs(world.p("y0").sum() - 1) < 1e-12
+
+
+def test_a_table_that_is_no_probability_is_named():
+    tables = random_tables(two_chains(1), STATES, 0)
+    with pytest.raises(ValueError, match=r"'x1 \| x0'.*sums run from 2 to 2"):
+        FiniteWorld(tables | {"x1 | x0": 2 * tables["x1 | x0"]})
+
+
+# ---------------------------------------------------------------- the Gaussian world
+
+SCALAR = Gaussian(torch.tensor([[0.25, 0.225], [0.225, 0.25]], dtype=torch.float64))  # variance 1/4, correlation .9
+
+
+def image_world():
+    """Masks and slices of 2x3 pixels with a random covariance and mean."""
+    factor = normal(12, 12, key=1) / 4
+    return Gaussian(factor @ factor.T, 0.5 * normal(12, key=2), shape=(1, 2, 3))
+
+
+WORLDS = {"scalar": SCALAR, "image": image_world()}
+
+
+def distances(guide, steps=(16, 64, 256, 1024)):
+    outcomes = [SCALAR.outcome(guide, SCHEDULE.grid(S)) for S in steps]
+    return [wasserstein_2(*outcome, SCALAR.mean, SCALAR.covariance) for outcome in outcomes]
+
+
+@pytest.mark.parametrize("guide", ["joint", "matched", "clean"])
+def test_three_guides_agree_and_converge_as_published(guide):
+    assert distances(guide) == pytest.approx(distances("joint"), rel=1e-6)
+    assert distances(guide) == pytest.approx([1.37e-2, 1.06e-3, 7.3e-5, 4.9e-6], rel=0.01)
+
+
+def test_the_literal_guide_of_proposition_1_converges():
+    assert distances("previous") == pytest.approx([1.09e-2, 9.97e-4, 7.3e-5, 5.0e-6], rel=0.01)
+
+
+def test_ddim_is_of_first_order():
+    """W2 itself falls as a power of 1/S, between .92 and .97 for neighbouring numbers of steps."""
+    for guide in ("joint", "previous"):
+        roots = [math.sqrt(d) for d in distances(guide, (64, 128, 256, 512, 1024))]
+        slopes = [math.log2(a / b) for a, b in zip(roots, roots[1:])]
+        assert all(0.9 < slope < 1.0 for slope in slopes), slopes
+
+
+def test_one_way_stalls_and_sequential_does_not():
+    assert distances("one-way")[1:] == pytest.approx([2.3e-2] * 3, rel=0.02)
+    covariance = SCALAR.outcome("one-way", SCHEDULE.grid(1024))[1]
+    assert covariance[0, 1] / (covariance[0, 0] * covariance[1, 1]).sqrt() == pytest.approx(0.66, abs=0.005)
+    assert distances("sequential")[-1] < 1e-5
+    independent = SCALAR.outcome("independent", SCHEDULE.grid(1024))[1]
+    assert abs(independent[0, 1]) < 1e-12 and independent[0, 0] == pytest.approx(0.25, abs=0.002)
+
+
+def affine_map(run, d):
+    """offset and matrix of an affine map of (x_T, y_T), found by running it on 0 and on the unit vectors."""
+    starts = torch.cat([torch.zeros(1, 2 * d, dtype=torch.float64), torch.eye(2 * d, dtype=torch.float64)])
+    ends = run(starts[:, :d], starts[:, d:])
+    return ends[0], (ends[1:] - ends[0]).T
+
+
+def finish(pair, x_T, y_T, grid):
+    for state in walk(pair, x_T, y_T, grid, clip=False):
+        pass
+    return state
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("guide", [*FIELDS, "sequential"])
+def test_the_sampler_is_the_closed_form(name, guide):
+    """sampler.walk on the ideal denoisers is an affine map; its mean and covariance are those of `outcome`."""
+    world, grid = WORLDS[name], SCHEDULE.grid(32)
+    d = len(world.x0)
+
+    def run(x_T, y_T):
+        x_T, y_T = (z.reshape(-1, *world.shape) for z in (x_T, y_T))
+        if guide == "sequential":
+            mask = finish(world.pair("independent"), x_T, y_T, grid).x0_hat
+            known = PairModel(lambda x, t, y: SCHEDULE.eps(x, t, mask), world.pair("clean").model_y, SCHEDULE, Clean())
+            last = finish(known, x_T, y_T, grid)
+        else:
+            last = finish(world.pair(guide, grid), x_T, y_T, grid)
+        return torch.cat([last.x0_hat.flatten(1), last.y0_hat.flatten(1)], 1)
+
+    offset, matrix = affine_map(run, d)
+    mean, covariance = world.outcome(guide, grid)
+    assert torch.allclose(offset, mean, atol=1e-8) and torch.allclose(matrix @ matrix.T, covariance, atol=1e-8)
+
+
+@pytest.mark.parametrize("guide", [*FIELDS])
+def test_samples_have_the_closed_forms_covariance(guide):
+    """The same with chance: 20,000 pairs, every entry within five standard errors."""
+    n, grid = 20_000, SCHEDULE.grid(16)
+    last = finish(SCALAR.pair(guide, grid), normal(n, 1, 1, 1, key=5), normal(n, 1, 1, 1, key=6), grid)
+    measured = torch.cov(torch.cat([last.x0_hat.flatten(1), last.y0_hat.flatten(1)], 1).T)
+    _, c = SCALAR.outcome(guide, grid)
+    error = ((c.diag()[:, None] * c.diag()[None] + c**2) / n).sqrt()
+    assert ((measured - c).abs() < 5 * error).all()
+
+
+@pytest.mark.parametrize("guide", ["joint", "matched", "clean", "previous"])
+def test_an_image_world_is_sampled_truly(guide):
+    world = WORLDS["image"]
+    rough, fine = (wasserstein_2(*world.outcome(guide, SCHEDULE.grid(S)), world.mean, world.covariance) for S in (64, 1024))
+    assert fine < 2e-3 * world.covariance.trace() and fine < rough / 10
+
+
+def test_ideal_denoisers_are_the_score_of_the_noisy_pair():
+    """Tweedie: E[eps | x_t, y_t] = -sqrt(1 - abar_t) times the gradient of log p(x_t, y_t)."""
+    world, t = WORLDS["image"], torch.tensor([3, 200, 900])
+    pair = world.pair("joint")
+    for level in t.tolist():
+        (a, b), z = world.scales(level), normal(3, 12, key=7).requires_grad_()
+        law = MultivariateNormal(a * world.mean, a**2 * world.covariance + b**2 * torch.eye(12, dtype=torch.float64))
+        score = torch.autograd.grad(law.log_prob(z).sum(), z)[0]
+        x_t, y_t = (part.reshape(3, 1, 2, 3) for part in z.detach().split(6, 1))
+        levels = torch.full((3,), level)
+        eps = torch.cat([pair.model_x(x_t, levels, y_t).flatten(1), pair.model_y(y_t, levels, x_t).flatten(1)], 1)
+        assert torch.allclose(eps, -b * score, atol=1e-8)
+
+
+def test_a_batch_may_mix_levels():
+    pair, t = SCALAR.pair("clean"), torch.tensor([5, 700, 5])
+    y_t, x0 = normal(3, 1, 1, 1, key=8), normal(3, 1, 1, 1, key=9)
+    one_by_one = [pair.model_y(y_t[i : i + 1], t[i : i + 1], x0[i : i + 1]) for i in range(3)]
+    assert torch.allclose(pair.model_y(y_t, t, x0), torch.cat(one_by_one), atol=1e-14)
+
+
+def test_conditionals_are_schur_complements():
+    world = WORLDS["image"]
+    A, B, C = world.covariance[:6, :6], world.covariance[6:, :6], world.covariance[6:, 6:]
+    value = normal(2, 6, key=10)
+    mean, covariance = world.given(world.y0, world.x0, value)
+    expected = world.mean[6:] + (value - world.mean[:6]) @ np.linalg.solve(A, B.T)
+    assert torch.allclose(mean, torch.as_tensor(expected), atol=1e-8)
+    assert torch.allclose(covariance, C - B @ torch.linalg.inv(A) @ B.T, atol=1e-8)
+
+
+def test_kl_is_that_of_torch():
+    world = WORLDS["image"]
+    other = (world.mean + 0.1, world.covariance + 0.2 * torch.eye(12, dtype=torch.float64))
+    laws = [MultivariateNormal(mean, covariance) for mean, covariance in ((world.mean, world.covariance), other)]
+    assert kl(world.mean, world.covariance, *other) == pytest.approx(kl_divergence(*laws).item(), rel=1e-8)
+    assert abs(kl(*other, *other)) < 1e-10
+
+
+@pytest.mark.parametrize("world", [SCALAR, Mixture(column(-1, 1), torch.full((2,), 0.5).double(), lambda u: u, 0.3)])
+def test_an_unknown_guide_is_refused_with_the_known_ones(world):
+    with pytest.raises(ValueError, match="'macthed' is no guide.*joint, matched, clean"):
+        world.pair("macthed")
+
+
+def test_a_covariance_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="need a covariance of 12x12, not"):
+        Gaussian(torch.eye(4).double(), shape=(1, 2, 3))
+
+
+# ---------------------------------------------------------------- mixtures
+
+
+def binary():
+    """One pixel, lesion with probability .2; y | x ~ N(x, .3^2)."""
+    return Mixture(column(-1, 1), torch.tensor([0.8, 0.2], dtype=torch.float64), lambda u: u, 0.3)
+
+
+def three_levels():
+    return Mixture(column(-1, 0, 1), torch.tensor([0.3, 0.4, 0.3], dtype=torch.float64), lambda u: u**2, 0.3)
+
+
+class Sign:
+    """The guide binarised, as a mask would be."""
+
+    def sample(self, state):
+        return state.x0_hat.sign()
+
+
+def shares(world, pair, steps=256, n=50):
+    """How often each level comes out of n^2 equally likely starts."""
+    last = finish(pair, *lattice(n), SCHEDULE.grid(steps))
+    nearest = (last.x0_hat.flatten(1) - world.levels.flatten()).abs().argmin(1)
+    return (torch.bincount(nearest, minlength=len(world.levels)) / n**2).tolist()
+
+
+def density(world, t, x_t, y_t):
+    """log p(x_t, y_t) of a one-pixel world, written by torch.distributions."""
+    a, b = SCHEDULE.abar[t].sqrt(), (1 - SCHEDULE.abar[t]).sqrt()
+    levels, means = world.levels.flatten(), world.means.flatten()
+    x, y = Normal(a * levels, b), Normal(a * means, (b**2 + (a * world.spread) ** 2).sqrt())
+    return (world.prior.log() + x.log_prob(x_t[:, None]) + y.log_prob(y_t[:, None])).logsumexp(1)
+
+
+@pytest.mark.parametrize("world", [binary(), three_levels()])
+@pytest.mark.parametrize("t", [1, 50, 400, 1024])
+def test_mixture_denoisers_are_the_score_too(world, t):
+    n = 40
+    x_t, y_t = (z.requires_grad_() for z in (normal(n, key=11), normal(n, key=12)))
+    score_x, score_y = torch.autograd.grad(density(world, t, x_t, y_t).sum(), (x_t, y_t))
+    x, y = (z.detach().reshape(-1, 1, 1, 1) for z in (x_t, y_t))
+    b, levels, pair = (1 - SCHEDULE.abar[t]).sqrt(), torch.full((n,), t), world.pair("joint")
+    assert torch.allclose(pair.model_x(x, levels, y).flatten(), -b * score_x, atol=1e-7)
+    assert torch.allclose(pair.model_y(y, levels, x).flatten(), -b * score_y, atol=1e-7)
+
+
+@pytest.mark.parametrize("t", [20, 200, 600])
+def test_matched_says_as_much_as_x_t(t):
+    """E[eps_2 | x0_hat, y_t], computed from (x0_hat, y_t) alone, is E[eps_2 | x_t, y_t]."""
+    world, n, levels = three_levels(), 500, torch.full((500,), t)
+    pair = NoisyPair.draw(world.levels[torch.arange(n) % 3], normal(n, 1, 1, 1, key=13), SCHEDULE, generator("matched", t))
+    pair.t = levels
+    joint, matched = world.pair("joint"), world.pair("matched")
+    x0_hat = SCHEDULE.x0_hat(pair.xt, levels, joint.model_x(pair.xt, levels, pair.yt))
+    told = matched.model_y(pair.yt, levels, x0_hat)
+    assert torch.allclose(told, joint.model_y(pair.yt, levels, pair.xt), atol=1e-6)
+
+
+def test_shares_of_the_binary_world():
+    world = binary()
+    for guide in ("joint", "clean"):
+        assert shares(world, world.pair(guide)) == pytest.approx([0.8, 0.2], abs=0.002)
+    clean = world.pair("clean")
+    halved = shares(world, PairModel(clean.model_x, clean.model_y, SCHEDULE, Sign()))
+    assert halved == pytest.approx([0.9, 0.1], abs=0.002)
+
+
+def test_shares_of_the_three_level_world():
+    world = three_levels()
+    assert shares(world, world.pair("joint")) == pytest.approx([0.297, 0.402, 0.300], abs=0.003)
+    assert shares(world, world.pair("matched"), 64, 30) == pytest.approx(shares(world, world.pair("joint"), 64, 30), abs=1e-3)
+    assert shares(world, world.pair("clean")) == pytest.approx([0.19, 0.61, 0.20], abs=0.007)
+
+
+def test_quadrature_finds_the_joint_denoiser_for_a_guide_that_loses_nothing():
+    world, t, s = three_levels(), 300, 296
+    grid, n = [t, s], 60
+    x_t, y_t, levels = normal(n, 1, 1, 1, key=14), normal(n, 1, 1, 1, key=15), torch.full((n,), t)
+    joint = world.pair("joint")
+    state = next(walk(joint, x_t, y_t, grid, clip=False))
+    exact = joint.model_y(y_t, levels, x_t)
+    assert (world.pair(Matched(), grid).model_y(y_t, levels, state.x0_hat) - exact).abs().max() < 2e-3
+
+
+def test_quadrature_of_a_lossy_guide_is_a_conditional_mean():
+    """Given sign(x0_hat) and y_t, against the mean over 400,000 draws with nearly this y_t."""
+    world, t, n = binary(), 300, 400_000
+    draw = generator("lossy", 0)
+    x0 = torch.where(torch.rand((n, 1, 1, 1), generator=draw, dtype=torch.float64) < 0.2, 1.0, -1.0).double()
+    y0 = x0 + 0.3 * torch.randn(x0.shape, generator=draw, dtype=torch.float64)
+    eps_1, eps_2 = (torch.randn(x0.shape, generator=draw, dtype=torch.float64) for _ in range(2))
+    x_t, y_t = SCHEDULE.add_noise(x0, t, eps_1), SCHEDULE.add_noise(y0, t, eps_2)
+    sign = world.x0_hat(t, x_t, world.from_y(y_t, t)).sign()
+    for value in (-1.0, 1.0):
+        for y in (-0.5, 0.0, 0.5):
+            near = ((y_t - y).abs() < 0.02) & (sign == value)
+            mean, error = eps_2[near].mean(), eps_2[near].std() / near.sum() ** 0.5
+            told = world.pair(Sign(), [t, t - 4]).model_y(column(y), torch.tensor([t]), column(value))
+            assert abs(told.item() - mean) < 4 * error + 0.01
+
+
+def test_a_guide_of_a_clean_mask_is_exact_on_the_levels():
+    world, t = three_levels(), torch.tensor([300, 300])
+    y_t, x0 = column(0.4, -0.3), column(-1, 0)
+    a, b = SCHEDULE.abar[300].sqrt(), (1 - SCHEDULE.abar[300]).sqrt()
+    expected = b * (y_t - a * x0**2) / (b**2 + (0.3 * a) ** 2)
+    assert torch.allclose(world.pair("clean").model_y(y_t, t, x0), expected, atol=1e-12)
+
+
+# ---------------------------------------------------------------- a training set
+
+
+def training_set():
+    masks = torch.where(normal(5, 1, 4, 4, key=16) > 0.5, 1.0, -1.0).double()
+    return TrainingSet(masks, normal(5, 1, 4, 4, key=17).clamp(-1, 1))
+
+
+def test_the_perfect_network_returns_its_training_pairs():
+    world = training_set()
+    last = finish(world.pair("joint"), normal(40, 1, 4, 4, key=18), normal(40, 1, 4, 4, key=19), SCHEDULE.grid(64))
+    pairs, samples = (torch.cat([x, y], 1).flatten(1) for x, y in ((world.levels, world.means), (last.x0_hat, last.y0_hat)))
+    distance, index = torch.cdist(samples, pairs).min(1)
+    assert distance.max() < 1e-6 and len(index.unique()) == 5
+
+
+def test_no_denoiser_beats_the_ideal_one_on_its_own_data():
+    """The ideal's loss is a floor: any other answer, here a slightly stretched one, loses more."""
+    world = training_set()
+    index = torch.arange(5).repeat(800)
+    pair = NoisyPair.draw(world.levels[index], world.means[index], SCHEDULE, generator("floor", 0))
+    ideal = world.pair("joint").model_x
+    floor = guider_loss(ideal, pair)
+    for stretch in (0.95, 1.05):
+        assert guider_loss(lambda x, t, y: stretch * ideal(x, t, y), pair) > floor  # noqa: B023
+
+
+def test_a_training_set_has_no_guide_between_its_masks():
+    with pytest.raises(ValueError, match="between its levels"):
+        training_set().pair("clean")
+
+
+def test_lattice_starts_are_equally_likely():
+    x, y = lattice(100)
+    assert x.shape == y.shape == (10_000, 1, 1, 1) and abs(x.mean()) < 1e-12 and abs((x * y).mean()) < 1e-12
+    assert x.var() == pytest.approx(1, abs=0.02)

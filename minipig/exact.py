@@ -67,6 +67,7 @@ class FiniteWorld:
         """P(left | right) for a query such as "x1 y1 | x2 y2": sum the joint table, and divide.
 
         Every variable has its axis in every answer, of length 1 where it was summed out: answers multiply as equations do.
+        NaN where the condition has probability 0.
         """
         left, _, right = query.partition("|")
         return self._marginal(_names(left) + _names(right)) / self._marginal(_names(right))
@@ -182,7 +183,7 @@ class Gaussian:
         return model
 
     def outcome(self, guide: str, grid: list[int]) -> tuple[Tensor, Tensor]:
-        """Mean (2d,) and covariance (2d, 2d) of the pairs that Algorithm 2 makes along `grid`: exact, nothing is sampled.
+        """Mean (2d,) and covariance (2d, 2d) of what Algorithm 2 has made at the end of `grid`: exact, nothing is sampled.
 
         A step is an affine map of (x_t, y_t), so it takes one normal law to another. Beside the guides above there is
         "sequential": first the whole mask, by a blind guider, then the slice, shown the finished mask throughout.
@@ -218,7 +219,7 @@ class Gaussian:
             for t, s in zip(grid, grid[1:]):
                 M = step(t, s)
                 mean, covariance = M @ mean, M @ covariance @ M.T
-        return self.mean + mean, covariance
+        return self.scales(grid[-1])[0] * self.mean + mean, covariance
 
 
 def wasserstein_2(mean_a: Tensor, a: Tensor, mean_b: Tensor, b: Tensor) -> float:

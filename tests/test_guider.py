@@ -32,6 +32,16 @@ def test_guider_loss_is_the_plain_mean_square():
     assert guider_loss(lambda z, t, guide: p.eps_1, p) == 0
 
 
+def test_slice_loss_is_the_plain_mean_square():
+    """As the guider's: no weight, wherever the mask is (the released code weights by a sigmoid of the guide)."""
+    p = pair()
+    assert abs(slice_loss(lambda z, t, guide: torch.zeros_like(z), p, Clean()) - 1) < 4 * (2 / p.eps_2.numel()) ** 0.5
+    for value in (-1.0, 1.0):
+        inside = p.x0 == value
+        loss = slice_loss(lambda z, t, guide, inside=inside: p.eps_2 * ~inside, p, Clean())
+        assert abs(loss - (p.eps_2 * inside).square().mean()) < 1e-6
+
+
 def test_the_guider_is_shown_the_noisy_slice():
     p, seen = pair(8), {}
 

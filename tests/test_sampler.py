@@ -87,6 +87,21 @@ def test_sample_i_depends_on_seed_and_i_alone(networks, eta):
     assert (whole - run(5, 5, seed=8)).abs().max() > 0.1 and (whole[0] - whole[1]).abs().max() > 0.1
 
 
+def test_mask_and_slice_start_from_independent_noise():
+    starts = {}
+
+    def first_seen(name):
+        def model(z, t, guide):
+            starts.setdefault(name, z.flatten())
+            return z
+
+        return model
+
+    next(sample(PairModel(first_seen("x"), first_seen("y"), SCHEDULE, Clean()), 8, (32, 32), steps=1))
+    correlation = torch.corrcoef(torch.stack([starts["x"], starts["y"]]))[0, 1]
+    assert abs(correlation) < 4 / len(starts["x"]) ** 0.5
+
+
 def test_samples_are_masks_and_slices_in_range(networks):
     (x, y), (x_last, _) = sample(networks, 3, (16, 16), steps=3, batch=2)
     assert x.shape == y.shape == (2, 1, 16, 16) and len(x_last) == 1

@@ -1,0 +1,215 @@
+"""Mistakes that a reader could make, planted one at a time: for each, a named cell of the course or unit test must fail.
+
+A mistake is a line of one package function, replaced in its own source. A cell is run from its notebook, not copied, after
+those earlier cells that define what it uses.
+"""
+
+import ast
+import importlib
+import inspect
+import runpy
+import symtable
+import textwrap
+from pathlib import Path
+
+import matplotlib
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COURSE = {path.stem[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+
+MISTAKES = {
+    # name: (function, what it says, what is put there, who must notice: NOTEBOOK:CELL or FILE::TEST)
+    "x0_hat without its 1 / sqrt(abar)": (
+        "minipig.schedule:Schedule.x0_hat",
+        "(zt - noise * eps) / signal",
+        "zt - noise * eps",
+        ["01:clean-estimate", "03:sampler-is-closed-form-to-rounding"],
+    ),
+    "abar off by one": (
+        "minipig.schedule:Schedule.scales",
+        "self._at(self.abar, t, like)",
+        "self._at(self.abar, t - 1, like)",
+        ["01:clean-estimate", "03:sampler-is-closed-form-to-rounding"],
+    ),
+    "beta in place of abar": (
+        "minipig.schedule:Schedule.scales",
+        "self._at(self.abar, t, like)",
+        "self._at(self.beta, t, like)",
+        ["01:clean-estimate", "03:sampler-is-closed-form-to-rounding"],
+    ),
+    "abar summed, not multiplied": (
+        "minipig.schedule:Schedule.__init__",
+        "torch.cumprod(1 - self.beta, 0)",
+        "1 - torch.cumsum(self.beta, 0) / self.beta.sum() * 0.99999",
+        ["01:schedule"],
+    ),
+    "the square root of 1 - beta forgotten": (
+        "minipig.schedule:Schedule.noise_step",
+        "(1 - beta).sqrt()",
+        "(1 - beta)",
+        ["01:many-steps-are-one"],
+    ),
+    "the sign of sigma^2 under the root of Eq. (7)": (
+        "minipig.schedule:Schedule.step",
+        "1 - abar_s - sigma**2",
+        "1 - abar_s + sigma**2",
+        ["01:sigma", "01:posterior-step"],
+    ),
+    "a grid that starts below T": (
+        "minipig.schedule:Schedule.grid",
+        "(self.T * i + steps // 2) // steps for i in range(steps, -1, -1)",
+        "max(0, (self.T * i + steps // 2) // steps - self.T // steps + 1) for i in range(steps, -1, -1)",
+        ["03:distances"],
+    ),
+    "the guider shown y0 in place of y_t": (
+        "minipig.guider:guider_loss",
+        "model_x(pair.xt, pair.t, pair.yt)",
+        "model_x(pair.xt, pair.t, pair.y0)",
+        ["test_guider.py::test_the_guider_is_shown_the_noisy_slice"],
+    ),
+    "eps_1 and eps_2 exchanged": (
+        "minipig.guider:guider_loss",
+        "pair.eps_1 -",
+        "pair.eps_2 -",
+        ["test_guider.py::test_guider_loss_is_the_plain_mean_square"],
+    ),
+    "one noise for both chains, in training": (
+        "minipig.guider:NoisyPair.draw",
+        "return cls(x0, y0, t.to(x0.device), eps_1.to(x0.device), eps_2.to(x0.device)",
+        "return cls(x0, y0, t.to(x0.device), eps_1.to(x0.device), eps_1.to(x0.device)",
+        ["test_guider.py::test_noisy_pair_is_eq_9_and_10"],
+    ),
+    "one noise for both chains, in sampling": (
+        "minipig.sampler:sample",
+        "walk(pair, noise((1, *size)), noise((1, *size)), grid",
+        "walk(pair, *[noise((1, *size))] * 2, grid",
+        ["test_sampler.py::test_mask_and_slice_start_from_independent_noise"],
+    ),
+    "model_y's loss weighted, and the weight squared": (
+        "minipig.guider:slice_loss",
+        "(pair.eps_2 - model_y(pair.yt, pair.t, rule.train(pair)))",
+        "(rule.train(pair).sigmoid() * (pair.eps_2 - model_y(pair.yt, pair.t, rule.train(pair))))",
+        ["test_guider.py::test_slice_loss_is_the_plain_mean_square"],
+    ),
+    "model_y shown x_t": (
+        "minipig.guider:Clean.sample",
+        "state.x0_hat",
+        "state.x_t",
+        ["03:sequential"],
+    ),
+    "the guide binarised": (
+        "minipig.exact:Show.sample",
+        "getattr(state, self.field)",
+        "getattr(state, self.field).sign()",
+        ["03:shares", "03:sampler-is-closed-form-to-rounding"],
+    ),
+    "the two networks exchanged in the walk": (
+        "minipig.sampler:walk",
+        "denoise(pair.model_x, x, t, y)",
+        "denoise(pair.model_y, x, t, y)",
+        ["03:sampler-is-closed-form-to-rounding"],
+    ),
+    "x moved after y, with the new y": (
+        "minipig.sampler:walk",
+        "        yield state\n",
+        "        state.x_next = move(*denoise(pair.model_x, x, t, state.y_next), t, s)\n        yield state\n",
+        ["03:sampler-is-closed-form-to-rounding"],
+    ),
+    "the guider blind to the slice": (
+        "minipig.sampler:walk",
+        "denoise(pair.model_x, x, t, y)",
+        "denoise(pair.model_x, x, t, 0 * y)",
+        ["03:sampler-is-closed-form-to-rounding"],
+    ),
+    "a conditional that forgets to divide": (
+        "minipig.exact:FiniteWorld.p",
+        " / self._marginal(_names(right))",
+        "",
+        ["02:proposition-1"],
+    ),
+}
+CATCHERS = sorted({catcher for *_, catchers in MISTAKES.values() for catcher in catchers})
+
+
+def plant(monkeypatch, function: str, old: str, new: str) -> None:
+    """Replace `old` by `new` in the source of a function, "module:name" or "module:Class.name", and the function by that."""
+    module = importlib.import_module(function.partition(":")[0])
+    *path, name = function.partition(":")[2].split(".")
+    owner = getattr(module, path[0]) if path else module
+    source = textwrap.dedent(inspect.getsource(getattr(owner, name)))
+    assert source.count(old) == 1, f"{function} does not say {old!r} once"
+    names = dict(vars(module))
+    exec(compile(source.replace(old, new), f"<{function}, with a mistake>", "exec"), names)
+    monkeypatch.setattr(owner, name, names[name])
+
+
+def run(catcher: str) -> None:
+    """Run a cell of the course, or a unit test on freshly imported names."""
+    if "::" in catcher:
+        file, _, test = catcher.partition("::")
+        runpy.run_path(str(ROOT / "tests" / file))[test]()
+    else:
+        run_cell(*catcher.split(":"))
+
+
+def run_cell(notebook: str, tag: str) -> None:
+    """Execute the cell tagged `tag`, after the cells that it needs: the last before it to define each name it uses."""
+    cells = [cell for cell in nbformat.read(COURSE[notebook], as_version=4).cells if cell.cell_type == "code"]
+    (last,) = [i for i, cell in enumerate(cells) if tag in cell.metadata.get("tags", [])]
+    used, defined = zip(*(names_of(cell.source) for cell in cells))
+    needed, open_ = set(), [(last, name) for name in used[last]]
+    while open_:
+        reader, name = open_.pop()
+        makers = [i for i in range(reader) if name in defined[i]]
+        if makers and makers[-1] not in needed:
+            needed.add(makers[-1])
+            open_ += [(makers[-1], name) for name in used[makers[-1]]]
+    namespace = {}
+    for i in sorted(needed | {last}):
+        exec(compile(cells[i].source, f"<{notebook}, cell {i}>", "exec"), namespace)
+
+
+def names_of(source: str) -> tuple[set[str], set[str]]:
+    """The names that a cell takes from earlier cells, and those that it defines (or completes, as result["x"] = ...)."""
+    taken, defined = set(), set()
+    for statement in ast.parse(source).body:
+        table = symtable.symtable(ast.unparse(statement), "cell", "exec")
+        read = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
+        made = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+        inner = table.get_children()
+        while inner:
+            scope = inner.pop()
+            inner += scope.get_children()
+            read |= {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global()}
+        taken |= read - defined - (made if isinstance(statement, (ast.For, ast.With, ast.FunctionDef)) else set())
+        defined |= made
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
+                defined.add(node.value.id)
+    return taken, defined
+
+
+@pytest.fixture(autouse=True)
+def quiet_figures(monkeypatch):
+    monkeypatch.chdir(ROOT / "notebooks")
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: matplotlib.pyplot.close("all"))
+    with matplotlib.rc_context():
+        matplotlib.use("agg")
+        yield
+    matplotlib.pyplot.close("all")
+
+
+@pytest.mark.parametrize("catcher", CATCHERS)
+def test_the_catchers_pass_without_a_mistake(catcher):
+    run(catcher)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_every_planted_mistake_is_noticed_by_each_of_its_catchers(mistake, monkeypatch):
+    function, old, new, catchers = MISTAKES[mistake]
+    plant(monkeypatch, function, old, new)
+    for catcher in catchers:
+        with pytest.raises(AssertionError):
+            run(catcher)

@@ -1,6 +1,6 @@
 """Worlds whose every conditional is known: the proof as arithmetic, and ideal denoisers for the algorithms.
 
-FiniteWorld   variables of a few states: any conditional of Eq. (8) to (12), by summing tables
+FiniteWorld   variables of a few states: every line of Proposition 1's proof, Eq. (12), by summing tables
 Gaussian      x0, y0 jointly normal: ideal denoisers, and in closed form the law of what Algorithm 2 produces
 Mixture       x0 on a few levels, y0 normal around f(x0): ideal denoisers by Bayes' rule, for every guide
 TrainingSet   (x0, y0) one of N pairs: what a perfectly trained pair model answers

@@ -2,8 +2,8 @@
 
 A breast slice is a half-ellipse against the chest wall. Its glandular tissue is a random field whose power spectrum falls
 as 1/f^3 (Burgess, Jacobson & Judy 2001, doi:10.1118/1.1355308). A mass is a lobulated body about as bright as the
-tissue's own brighter patches, so that it hides. Several slices of one patient share the anatomy and cut the mass at
-different depths.
+tissue's own brighter patches, so that it hides, as the lesions of the paper's Fig. 1 do. Several slices of one patient
+share the anatomy and cut the mass at different depths.
 """
 
 import numpy as np

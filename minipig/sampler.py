@@ -1,5 +1,7 @@
-"""Eq. (8) to (12) put to work: Algorithm 2 as one generator that walks a pair from noise to mask and slice.
+"""Algorithm 2 as one generator that walks a pair from noise to mask and slice.
 
+The reverse process of the two chains of Eq. (8), with the noise of Eq. (9) and (10), goes by joint steps, Eq. (11). By
+Proposition 1, Eq. (12), such a step is a mask's step and then a slice's: one turn of the loop below, the block of Fig. 2.
 The walk knows two denoisers, a schedule, a grid and a guide rule, and nothing of networks: trained U-Nets and the ideal
 denoisers of an exactly known world are exchangeable here.
 """

@@ -1,5 +1,6 @@
 """What every notebook promises: run top to bottom, clean, taught, asserted, and each exercise solved."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+README = (ROOT / "README.md").read_text()
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 ABSOLUTE = re.compile(r"(?<![\w.:/<])/(?:home|root|work|tmp|usr|opt|Users|mnt|var)/\w")
 
 
@@ -61,8 +64,25 @@ def test_every_exercise_is_solved(path):
     assert sum("assert " in cell.source for cell in code(solution)) >= len(exercises(solution))
 
 
-@pytest.mark.parametrize("number", range(1, 8))
-def test_every_equation_is_in_the_code_and_in_the_course(number):
-    equation = re.compile(rf"Eqs?\.[  ]\(?[^.\n]*\({number}\)")
-    assert any(equation.search(path.read_text()) for path in (ROOT / "minipig").glob("*.py"))
-    assert any(equation.search(prose(load(path))) for path in CHAPTERS)
+INDEX = re.findall(
+    r"^\| ((?:Eq|Proposition|Algorithm|Fig)\S* \(?\d+\)?) \|.*\| `(\w+\.py)` \| (\d\d) \|$", README, flags=re.M
+)
+
+
+def docstrings(path):
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, DOCUMENTED)]
+    return "\n\n".join(ast.get_docstring(node) or "" for node in nodes)
+
+
+def test_the_readmes_index_is_complete():
+    equations, others = {f"Eq. ({n})" for n in range(1, 13)}, {"Proposition 1", "Algorithm 1", "Algorithm 2"}
+    assert {item for item, _, _ in INDEX} == equations | others | {f"Fig. {n}" for n in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("item, file, chapter", INDEX, ids=lambda value: value)
+def test_every_numbered_thing_is_where_the_index_says(item, file, chapter):
+    """Numbers may share an "Eq.", as in "Eq. (9) and (10)"."""
+    pattern = rf"Eqs?\.\s[^.]*{re.escape(item[4:])}" if item.startswith("Eq") else rf"{re.escape(item)}\b"
+    (notebook,) = [path for path in CHAPTERS if path.name.startswith(chapter)]
+    assert re.search(pattern, docstrings(ROOT / "minipig" / file)), f"{item} is in no docstring of {file}"
+    assert re.search(pattern, prose(load(notebook))), f"{item} is not in the prose of {notebook.name}"

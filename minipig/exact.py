@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .guider import Denoiser, GuideRule
-from .sampler import PairModel, State
+from .sampler import PairModel, State, walk
 from .schedule import Schedule
 from .seeds import generator
 
@@ -220,6 +220,16 @@ class Gaussian:
                 M = step(t, s)
                 mean, covariance = M @ mean, M @ covariance @ M.T
         return self.scales(grid[-1])[0] * self.mean + mean, covariance
+
+    def walked(self, guide: str, grid: list[int], order: int = 1) -> tuple[Tensor, Tensor]:
+        """The same law of what sampler.walk itself makes, of either order: its map is affine, so 2d + 1 starts tell all."""
+        d = len(self.mean) // 2
+        starts = torch.cat([torch.zeros(1, 2 * d), torch.eye(2 * d)]).to(self.mean)
+        x_T, y_T = (half.reshape(-1, *self.shape) for half in starts.split(d, dim=1))
+        *_, last = walk(self.pair(guide, grid), x_T, y_T, grid, clip=False, order=order)
+        ends = torch.cat([last.x_next.flatten(1), last.y_next.flatten(1)], dim=1)
+        M = (ends[1:] - ends[0]).T
+        return ends[0], M @ M.T
 
 
 def wasserstein_2(mean_a: Tensor, a: Tensor, mean_b: Tensor, b: Tensor) -> float:

@@ -16,6 +16,12 @@ from .guider import Denoiser, GuideRule
 from .schedule import Schedule
 from .seeds import SampleNoise
 
+SOLVERS = {
+    # name: how a walk is spaced, its order, and how many steps it needs; the first is the paper's
+    "ddim": dict(spacing="uniform", order=1, steps=256),
+    "dpm++2m": dict(spacing="log-snr", order=2, steps=25),
+}
+
 
 @dataclass
 class PairModel:
@@ -46,7 +52,14 @@ class State:
 
 
 def walk(
-    pair: PairModel, x_T: Tensor, y_T: Tensor, grid: list[int], eta: float = 0.0, noise=None, clip: bool = True
+    pair: PairModel,
+    x_T: Tensor,
+    y_T: Tensor,
+    grid: list[int],
+    eta: float = 0.0,
+    noise=None,
+    clip: bool = True,
+    order: int = 1,
 ) -> Iterator[State]:
     """Algorithm 2: yield the state of each step from level grid[0] = T down to grid[-1] = 0.
 
@@ -54,10 +67,13 @@ def walk(
 
     x_T, y_T: (B, C, H, W) standard normal. eta: 0 (the paper) is deterministic, 1 with every level in the grid is DDPM;
     eta > 0 asks `noise(shape)` for the fresh eps of Eq. (7). clip: x0_hat and y0_hat are held to [-1, 1] (eps follows).
-    The result is the last state's x0_hat and y0_hat. Raises ValueError unless 0 <= eta <= 1.
+    order: 2 moves onto estimates extrapolated to the middle of each step but the first and the last (DPM-Solver++(2M)).
+    The result is the last state's x0_hat and y0_hat. Raises ValueError unless 0 <= eta <= 1, and eta = 0 if order is 2.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta runs from 0 (DDIM) to 1 (DDPM), not {eta}")
+    if order not in (1, 2) or (order == 2 and eta > 0):
+        raise ValueError(f"the order is 1, or 2 with eta = 0, not {order} with eta = {eta}")
     schedule, x, y = pair.schedule, x_T, y_T
 
     def denoise(model: Denoiser, z: Tensor, t: int, guide: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,16 +84,20 @@ def walk(
         z0_hat = z0_hat.clamp(-1, 1)
         return z0_hat, schedule.eps(z, t, z0_hat)
 
-    def move(z0_hat: Tensor, eps: Tensor, t: int, s: int) -> Tensor:
+    def move(z: Tensor, z0_hat: Tensor, eps: Tensor, t: int, s: int, past: tuple[int, Tensor] | None) -> Tensor:
+        if order == 2 and past and s > 0:
+            z0_hat = schedule.extrapolate(z0_hat, past[1], past[0], t, s)
+            eps = schedule.eps(z, t, z0_hat)
         return schedule.step(z0_hat, eps, t, s, eta, None if eta == 0 else noise(z0_hat.shape[1:]))  # Eq. (7)
 
+    last = None
     for t, s in zip(grid[:-1], grid[1:]):
         x0_hat, eps_x = denoise(pair.model_x, x, t, y)
-        state = State(t, s, x, y, x0_hat, move(x0_hat, eps_x, t, s), schedule)
+        state = State(t, s, x, y, x0_hat, move(x, x0_hat, eps_x, t, s, last and (last.t, last.x0_hat)), schedule)
         state.y0_hat, eps_y = denoise(pair.model_y, y, t, pair.rule.sample(state))
-        state.y_next = move(state.y0_hat, eps_y, t, s)
+        state.y_next = move(y, state.y0_hat, eps_y, t, s, last and (last.t, last.y0_hat))
         yield state
-        x, y = state.x_next, state.y_next
+        x, y, last = state.x_next, state.y_next, state
 
 
 @torch.no_grad()
@@ -85,21 +105,24 @@ def sample(
     pair: PairModel,
     n: int,
     size: tuple[int, int],
-    steps: int = 256,
+    steps: int | None = None,
     seed: int = 0,
     eta: float = 0.0,
     batch: int = 64,
     device: torch.device | str = "cpu",
     first: int = 0,
+    solver: str = "ddim",
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield pairs first .. first + n - 1 of `seed`, at most `batch` at a time, as (mask, slice) on the CPU.
 
     size: height and width. Masks are ±1 (x0_hat > 0), slices in [-1, 1], both (B, 1, H, W) float32. Pair i starts from
-    noise that depends on `seed` and i alone, whatever the batch. Raises ValueError if steps is not in 1..T.
+    noise that depends on `seed` and i alone, whatever the batch. solver: one of SOLVERS; steps: None is
+    what it needs. Raises ValueError if steps is not in 1..T.
     """
-    grid = pair.schedule.grid(steps)
+    kind = SOLVERS[solver]
+    grid = pair.schedule.grid(kind["steps"] if steps is None else steps, kind["spacing"])
     for start in range(first, first + n, batch):
         noise = SampleNoise(seed, range(start, min(start + batch, first + n)), device)
-        for state in walk(pair, noise((1, *size)), noise((1, *size)), grid, eta, noise):
+        for state in walk(pair, noise((1, *size)), noise((1, *size)), grid, eta, noise, order=kind["order"]):
             pass
         yield torch.where(state.x0_hat > 0, 1.0, -1.0).cpu(), state.y0_hat.cpu()

@@ -66,11 +66,37 @@ class Schedule:
         z = abar_s.sqrt().to(eps.dtype) * x0_hat + towards_noise.to(eps.dtype) * eps
         return z if eta == 0 else z + sigma.to(eps.dtype) * fresh
 
-    def grid(self, steps: int) -> list[int]:
-        """Uniform levels from T down to 0 in `steps` moves: steps + 1 distinct integers. Raises unless 1 <= steps <= T."""
+    def log_snr(self, t: Time) -> Tensor:
+        """The logarithm of the signal-to-noise ratio abar_t / (1 - abar_t), float64; infinite at t = 0."""
+        return torch.logit(self.abar[t])
+
+    def extrapolate(self, now: Tensor, before: Tensor, u: int, t: int, s: int) -> Tensor:
+        """Where the clean estimate should be half-way from level t to level s, on a straight line in the log SNR.
+
+        The line goes through the estimates `before`, of level u > t, and `now`, of level t; s >= 1. Moving onto the result
+        by Eq. (7) with eps(zt, t, result) is DPM-Solver++(2M), second order (Lu et al. 2022, arXiv 2211.01095, Alg. 2).
+        """
+        a, b, c = self.log_snr(torch.tensor([u, t, s])).tolist()
+        return now + (c - b) / (b - a) / 2 * (now - before)
+
+    def grid(self, steps: int, spacing: str = "uniform") -> list[int]:
+        """Levels from T down to 0 in `steps` moves: steps + 1 distinct integers. Raises unless 1 <= steps <= T.
+
+        spacing: "uniform" in t, as in the paper, or "log-snr", uniform in the log SNR between the levels T and 1, and then
+        a last move from 1 to 0; where that is finer than whole levels, levels are made distinct by moving them up.
+        """
         if not 1 <= steps <= self.T:
             raise ValueError(f"{steps} sampling steps asked for; this schedule allows 1 to {self.T}")
-        return [(self.T * i + steps // 2) // steps for i in range(steps, -1, -1)]
+        if spacing == "uniform":
+            return [(self.T * i + steps // 2) // steps for i in range(steps, -1, -1)]
+        if spacing != "log-snr":
+            raise ValueError(f"spacing is 'uniform' or 'log-snr', not {spacing!r}")
+        snr = self.log_snr(torch.arange(1, self.T + 1))  # falls as t grows
+        levels = [0]
+        for i, aim in enumerate(torch.linspace(snr[0], snr[-1], steps).tolist(), start=1):
+            nearest = 1 + (snr - aim).abs().argmin().item() if i < steps else self.T
+            levels.append(min(max(nearest, levels[-1] + 1), self.T - steps + i))
+        return levels[::-1]
 
     def _at(self, table: Tensor, t: Time, like: Tensor) -> Tensor:
         """table[t] on the device of `like`, with as many dimensions: (B, 1, ..., 1), or (1, ..., 1) for one int."""

@@ -116,3 +116,52 @@ def test_steps_outside_the_schedule_are_refused(networks):
 def test_an_eta_without_meaning_is_refused(networks):
     with pytest.raises(ValueError, match="eta runs from 0"):
         next(sample(networks, 1, (16, 16), steps=2, eta=2.0))
+
+
+def test_second_order_keeps_the_guide_and_the_estimates_and_moves_onto_the_extrapolated_ones():
+    guides = []
+
+    def model_y(z, t, guide):
+        guides.append(guide)
+        return 0.3 * z - 0.1 * guide
+
+    pair = PairModel(lambda z, t, guide: 0.1 * z + 0.2 * guide, model_y, SCHEDULE, Matched())
+    grid, noise = SCHEDULE.grid(6, "log-snr"), SampleNoise(0, range(2))
+    states = list(walk(pair, noise((1, 2, 2)), noise((1, 2, 2)), grid, clip=False, order=2))
+    for last, state, shown in zip([None] + states, states, guides):
+        assert shown is state.x0_hat
+        for z, z0_hat, z_next, before in (
+            (state.x_t, state.x0_hat, state.x_next, last and last.x0_hat),
+            (state.y_t, state.y0_hat, state.y_next, last and last.y0_hat),
+        ):
+            if last and state.t_next > 0:
+                z0_hat = SCHEDULE.extrapolate(z0_hat, before, last.t, state.t, state.t_next)
+            expected = SCHEDULE.step(z0_hat, SCHEDULE.eps(z, state.t, z0_hat), state.t, state.t_next)
+            assert (z_next - expected).norm() <= 1e-5 * expected.norm()
+    assert torch.allclose(states[-1].x_next, states[-1].x0_hat, atol=1e-6)
+
+
+@pytest.mark.parametrize("order, eta", [(2, 0.5), (3, 0.0), (0, 0.0)])
+def test_orders_that_are_not_there_are_refused(order, eta):
+    z = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(ValueError, match="the order is 1, or 2 with eta = 0"):
+        next(walk(PairModel(point(z), point(z), SCHEDULE, Clean()), z, z, [4, 0], eta, order=order))
+
+
+def test_solvers_are_chosen_by_name():
+    """The default is the paper's; each takes the steps that it is said to need, or as many as are asked for."""
+    calls = []
+
+    def counting(z, t, guide):
+        calls.append(int(t[0]))
+        return torch.zeros_like(z)
+
+    pair = PairModel(counting, counting, SCHEDULE, Clean())
+    for keywords, grid in (
+        ({}, SCHEDULE.grid(256)),
+        (dict(solver="dpm++2m"), SCHEDULE.grid(25, "log-snr")),
+        (dict(solver="dpm++2m", steps=7), SCHEDULE.grid(7, "log-snr")),
+    ):
+        calls.clear()
+        next(sample(pair, 1, (2, 2), **keywords))
+        assert calls[::2] == calls[1::2] == grid[:-1]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from minipig.schedule import Schedule
 from minipig.seeds import generator
@@ -114,3 +114,37 @@ def test_eta_one_is_the_gaussian_posterior():
     mean = SCHEDULE.step(z0, SCHEDULE.eps(z, t, z0), t, s, 1.0, torch.zeros_like(z))[:, 0]
     a, b = abar[s].sqrt() * beta[t] / (1 - abar[t]), (1 - beta[t]).sqrt() * (1 - abar[s]) / (1 - abar[t])
     assert torch.allclose(mean, a * z0[:, 0] + b * z[:, 0], rtol=1e-9, atol=1e-9)
+
+
+def test_the_log_snr_grid_has_exactly_the_levels_asked_for_and_is_even():
+    for steps in range(1, 1025):
+        grid = SCHEDULE.grid(steps, "log-snr")
+        assert grid[0] == 1024 and grid[-1] == 0 and len(grid) == steps + 1
+        assert all(t > s for t, s in zip(grid, grid[1:])), steps
+    snr = SCHEDULE.log_snr(torch.tensor(SCHEDULE.grid(16, "log-snr")[:-1]))
+    assert (snr.diff() / snr.diff().mean() - 1).abs().max() < 0.4  # whole levels are coarse at the clean end
+    assert (snr.diff()[:8] / snr.diff().mean() - 1).abs().max() < 0.02
+    assert SCHEDULE.grid(1024, "log-snr") == SCHEDULE.grid(1024)
+    with pytest.raises(ValueError, match="'uniform' or 'log-snr'"):
+        SCHEDULE.grid(10, "cosine")
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # diffusers, under a newer numpy
+@pytest.mark.parametrize("steps", [2, 5, 25])
+def test_second_order_equals_the_solver_of_diffusers(steps):
+    """DPM-Solver++(2M), midpoint, last step first order, on equal noise estimates of a model that bends."""
+    theirs = DPMSolverMultistepScheduler(
+        1024, 1e-4, 0.02, "linear", algorithm_type="dpmsolver++", final_sigmas_type="zero", lower_order_final=False
+    )
+    grid = SCHEDULE.grid(steps, "log-snr")
+    theirs.set_timesteps(timesteps=[t - 1 for t in grid[:-1]])
+    ours = other = torch.randn(2, 1, 4, 4, generator=generator("2m", steps))
+    before, u = None, None
+    for t, s in zip(grid, grid[1:]):
+        bend = [torch.sin(z * (1 + t / 1024)) for z in (ours, other)]
+        x0_hat = SCHEDULE.x0_hat(ours, t, bend[0])
+        aim = SCHEDULE.extrapolate(x0_hat, before, u, t, s) if u and s else x0_hat
+        ours = SCHEDULE.step(aim, SCHEDULE.eps(ours, t, aim), t, s)
+        other = theirs.step(bend[1], t - 1, other).prev_sample
+        assert (ours - other).abs().max() < 1e-3 * other.abs().max(), t
+        u, before = t, x0_hat

@@ -15,7 +15,7 @@ from ..files import write_json
 from ..pairs import Pairs
 from ..phantoms import phantoms
 from ..run import Config, claim_folder, load_data, require, train_pair
-from ..sampler import PairModel, sample, walk
+from ..sampler import SOLVERS, PairModel, sample, walk
 from ..schedule import Schedule
 from ..seeds import SampleNoise
 from ..segmentation import SCORES
@@ -32,11 +32,12 @@ SETS = ("real", "real+synthetic", "real+fresh")
 
 @dataclass(frozen=True)
 class Demo:
-    """The demo's size. synthetic: pairs to sample; sampling_steps: of 1024."""
+    """The demo's size. synthetic: pairs to sample; sampling_steps: of 1024, by the solver of that name."""
 
     pair: Config = field(default_factory=Config)
     synthetic: int = 400
-    sampling_steps: int = 50
+    sampling_steps: int = 25
+    solver: str = "dpm++2m"
 
     def __post_init__(self):
         Schedule().grid(self.sampling_steps)
@@ -56,7 +57,9 @@ def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
     with clock:
         pair = train_pair(out / "pair", demo.pair, real, device)
     with clock:
-        synthetic = sample_folder(out / "synthetic", pair, demo.synthetic, size, demo.sampling_steps, demo.pair.seed, device)
+        synthetic = sample_folder(
+            out / "synthetic", pair, demo.synthetic, size, demo.sampling_steps, demo.pair.seed, device, solver=demo.solver
+        )
         draw_figures(out, pair, synthetic, 256, demo.pair.seed, device)
     with clock:
         agreement = measure_agreement(demo.pair, synthetic, device, out / "segmenters" / "judge.ckpt")
@@ -86,12 +89,14 @@ def sample_folder(
     seed: int,
     device: torch.device,
     batch: int = 64,
+    solver: str = "ddim",
 ) -> Pairs:
     """Sample n pairs into `folder` as PNG, batch by batch; those already in its manifest are kept. What PairFolder reads."""
     manifest = folder / "manifest.csv"
     done = len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0  # it is only ever replaced whole
     with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:
-        for masks, images in sample(pair, n - done, size, steps, seed, batch=batch, device=device, first=done):
+        todo = sample(pair, n - done, size, steps, seed, batch=batch, device=device, first=done, solver=solver)
+        for masks, images in todo:
             names = [f"synthetic_{i:05d}.png" for i in range(done, done + len(masks))]
             Pairs(masks > 0, images, names, [name.removesuffix(".png") for name in names]).save(folder)
             done += len(masks)
@@ -101,11 +106,14 @@ def sample_folder(
     return pairs
 
 
-def draw_figures(out: Path, pair: PairModel, pairs: Pairs, steps: int, seed: int, device: torch.device) -> None:
+def draw_figures(
+    out: Path, pair: PairModel, pairs: Pairs, steps: int, seed: int, device: torch.device, solver: str = "ddim"
+) -> None:
     """samples.png, a sheet of the first 32 pairs, and figure_3.png, the walk of the first four at each quarter of `steps`."""
     noise = SampleNoise(seed, range(min(4, len(pairs))), device)
+    grid, order = pair.schedule.grid(steps, SOLVERS[solver]["spacing"]), SOLVERS[solver]["order"]
     with torch.no_grad():
-        states = walk(pair, noise((1, *pairs.size)), noise((1, *pairs.size)), pair.schedule.grid(steps))
+        states = walk(pair, noise((1, *pairs.size)), noise((1, *pairs.size)), grid, order=order)
         plot.save(plot.figure_3(states, at=tuple(-(-steps * k // 4) for k in (1, 2, 3, 4))), out / "figure_3.png")
     plot.save(plot.pair_grid(*pairs[:32], title="synthetic pairs"), out / "samples.png")
 

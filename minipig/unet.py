@@ -10,7 +10,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from .norm import GroupNorm
 from .schedule import Schedule
 
 PRESETS = {
@@ -18,7 +20,7 @@ PRESETS = {
     "tiny": dict(base=24, mults=(1, 2, 2), blocks=1, attention=(2,), groups=8, fold=2, predict="v"),
     "cpu": dict(base=32, mults=(1, 2, 2), blocks=1, attention=(2,), groups=8, fold=2, predict="v"),
     "gpu": dict(base=64, mults=(1, 2, 2, 4), blocks=2, attention=(3,), groups=32, fold=1, predict="v"),
-    "paper": dict(base=32, mults=(1, 1, 2, 2, 4, 4), blocks=2, attention=(5,), groups=32, fold=1, predict="eps"),
+    "paper": dict(base=32, mults=(1, 1, 2, 2, 4, 4), blocks=2, attention=(5,), groups=32, fold=1, predict="eps", frugal=True),
 }
 
 
@@ -34,9 +36,9 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, out: int, time: int, groups: int):
         super().__init__()
-        self.norm1, self.conv1 = nn.GroupNorm(groups, channels), nn.Conv2d(channels, out, 3, padding=1)
+        self.norm1, self.conv1 = GroupNorm(groups, channels), nn.Conv2d(channels, out, 3, padding=1)
         self.time = nn.Linear(time, out)
-        self.norm2, self.conv2 = nn.GroupNorm(groups, out), nn.Conv2d(out, out, 3, padding=1)
+        self.norm2, self.conv2 = GroupNorm(groups, out), nn.Conv2d(out, out, 3, padding=1)
         self.shortcut = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
         nn.init.zeros_(self.conv2.weight), nn.init.zeros_(self.conv2.bias)  # every block starts as its shortcut
 
@@ -51,7 +53,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int, groups: int):
         super().__init__()
         self.heads = max(1, channels // 32)
-        self.norm, self.qkv = nn.GroupNorm(groups, channels), nn.Conv2d(channels, 3 * channels, 1)
+        self.norm, self.qkv = GroupNorm(groups, channels), nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.out.weight), nn.init.zeros_(self.out.bias)
 
@@ -62,15 +64,15 @@ class Attention(nn.Module):
 
 
 class Stage(nn.Module):
-    """A residual block, followed by attention on the levels that have it."""
+    """A residual block, followed by attention on the levels that have it; on the way up, h comes with a skip connection."""
 
     def __init__(self, channels: int, out: int, time: int, groups: int, attention: bool):
         super().__init__()
         self.block = ResBlock(channels, out, time, groups)
         self.attention = Attention(out, groups) if attention else nn.Identity()
 
-    def forward(self, h: Tensor, time: Tensor) -> Tensor:
-        return self.attention(self.block(h, time))
+    def forward(self, time: Tensor, *h: Tensor) -> Tensor:
+        return self.attention(self.block(torch.cat(h, dim=1) if len(h) > 1 else h[0], time))
 
 
 class PairedUNet(nn.Module):
@@ -82,6 +84,8 @@ class PairedUNet(nn.Module):
     predict: what the last layer stands for. "eps" is the paper's. "v" = sqrt(abar) eps - sqrt(1 - abar) z0 (Salimans & Ho
     2022) is turned into eps at the door, eps = sqrt(1 - abar) z_t + sqrt(abar) v, so that the noise itself takes a shortcut
     past a trunk that may be too narrow to carry it. Losses and sampler see eps alone.
+    frugal: for large images. The channels of a pixel lie side by side in memory, and of each stage only the inputs are
+    remembered for the backward pass, which computes the rest again: the same numbers, in half the memory.
     """
 
     def __init__(
@@ -95,13 +99,14 @@ class PairedUNet(nn.Module):
         groups: int = 32,
         fold: int = 1,
         predict: str = "eps",
+        frugal: bool = False,
         schedule: Schedule | None = None,
     ):
         super().__init__()
         if predict not in ("eps", "v"):
             raise ValueError(f"predict is 'eps' or 'v', not {predict!r}")
         self.channels, self.guide, self.base, self.fold, self.predict = channels, guide, base, fold, predict
-        self.schedule = schedule or Schedule()
+        self.frugal, self.schedule = frugal, schedule or Schedule()
         self.multiple = fold * 2 ** (len(mults) - 1)
         time = 4 * base
         self.time = nn.Sequential(nn.Linear(base, time), nn.SiLU(), nn.Linear(time, time), nn.SiLU())
@@ -126,9 +131,11 @@ class PairedUNet(nn.Module):
                 c = width
             if level > 0:
                 self.grow.append(nn.Conv2d(c, c, 3, padding=1))
-        self.leave = nn.Sequential(nn.GroupNorm(groups, c), nn.SiLU(), nn.Conv2d(c, channels * fold**2, 3, padding=1))
+        self.leave = nn.Sequential(GroupNorm(groups, c), nn.SiLU(), nn.Conv2d(c, channels * fold**2, 3, padding=1))
         nn.init.zeros_(self.leave[-1].weight), nn.init.zeros_(self.leave[-1].bias)
         self.blocks = blocks
+        if frugal:
+            self.to(memory_format=torch.channels_last)
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError unless every level halves `height` and `width` without a rest."""
@@ -160,16 +167,22 @@ class PairedUNet(nn.Module):
         skips, down, up = [h], iter(self.down), iter(self.up)
         for level in range(len(self.shrink) + 1):
             for _ in range(self.blocks):
-                h = next(down)(h, time)
+                h = self.run(next(down), time, h)
                 skips.append(h)
             if level < len(self.shrink):
                 h = self.shrink[level](h)
                 skips.append(h)
         for stage in self.middle:
-            h = stage(h, time)
+            h = self.run(stage, time, h)
         for level in range(len(self.shrink) + 1):
             for _ in range(self.blocks + 1):
-                h = next(up)(torch.cat([h, skips.pop()], dim=1), time)
+                h = self.run(next(up), time, h, skips.pop())
             if level < len(self.grow):
                 h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        return self.leave(h)
+        return self.run(self.leave, h)
+
+    def run(self, part: nn.Module, *inputs: Tensor) -> Tensor:
+        """part(*inputs), of which a frugal network in training remembers the inputs alone."""
+        if self.frugal and torch.is_grad_enabled():
+            return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)  # nothing here is random
+        return part(*inputs)

@@ -114,7 +114,7 @@ MISTAKES = {
     "x moved after y, with the new y": (
         "minipig.sampler:walk",
         "        yield state\n",
-        "        state.x_next = move(*denoise(pair.model_x, x, t, state.y_next), t, s)\n        yield state\n",
+        "        state.x_next = move(x, *denoise(pair.model_x, x, t, state.y_next), t, s, None)\n        yield state\n",
         ["03:sampler-is-closed-form-to-rounding"],
     ),
     "the guider blind to the slice": (

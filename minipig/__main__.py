@@ -1,24 +1,28 @@
 """The command line: python -m minipig demo | train | sample | phantoms."""
 
 import argparse
+import os
 import sys
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 
+from .devices import pick_device, process_group, rank, together
 from .evidence.demo import Demo, draw_figures, measure_agreement, run_demo, sample_folder
 from .files import write_json
 from .guider import RULES
 from .phantoms import phantoms
 from .run import SETTINGS, Config, claim_folder, load_data, load_pair, require, train_pair
 from .sampler import SOLVERS
-from .train import pick_device
+from .train import Speed
 
 EXAMPLES = """examples:
   python -m minipig demo                                    the main job on phantoms, into runs/demo
   python -m minipig train --out runs/mine                   a pair model of phantoms, 32x32
   python -m minipig train --data FOLDER --size 64 --out runs/mine
+  torchrun --nproc-per-node 2 -m minipig train --out runs/mine       the same on two GPUs (or CPUs)
   python -m minipig sample runs/mine -n 64                  64 pairs as PNG, into runs/mine/samples
   python -m minipig sample runs/mine --solver dpm++2m       the same in a tenth of the time
   python -m minipig phantoms -n 24 --out FOLDER             phantoms as PNG, to see the layout
@@ -68,6 +72,9 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--solver", choices=SOLVERS, default=Demo.solver, help="how to sample (default: %(default)s)")
     train.add_argument("--data", default="phantom", help="phantom, or a folder of real pairs (default: phantom)")
     train.add_argument("--holdout", type=float, default=0.1, help="share of pairs kept out, whole patients (default: 0.1)")
+    train.add_argument("--accumulate", type=int, default=1, help="parts a batch is computed in, to save memory (default: 1)")
+    train.add_argument("--compile", action="store_true", help="torch.compile: minutes of compiling, then faster steps")
+    train.add_argument("--float32", action="store_true", help="no bfloat16, which is used where the device is fast at it")
     train.add_argument("--mirror", action="store_true", help="show each pair left-right mirrored half of the time")
 
     sample = command("sample", "sample pairs from a trained run, as PNG in the layout that train reads", "RUN/samples")
@@ -112,7 +119,8 @@ def run_train(args: argparse.Namespace, device: torch.device) -> None:
     print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients at {height}x{width}{kept}")
     for note in pairs.notes:
         print(f"note: {note}")
-    train_pair(out, config, pairs, device)
+    require(1, accumulate=args.accumulate)
+    train_pair(out, config, pairs, device, Speed(args.accumulate, args.compile, False if args.float32 else None))
     print(f"done: python -m minipig sample {out}")
 
 
@@ -167,8 +175,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 2 and one line on standard error if the input does not allow it."""
     args = parser().parse_args(argv)
     try:
+        if together() and args.command != "train":
+            raise ValueError(f"only train runs in several processes; start {args.command} without torchrun")
         device = pick_device(args.device)
-        COMMANDS[args.command](args, device)
+        with process_group(device), open(os.devnull, "w") as nowhere:
+            with redirect_stdout(nowhere) if rank()[0] > 0 else nullcontext():  # process 0 speaks
+                COMMANDS[args.command](args, device)
     except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise  # not the input's fault

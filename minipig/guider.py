@@ -39,6 +39,11 @@ class NoisyPair:
         eps_1, eps_2 = (torch.randn(z0.shape, generator=generator) for z0 in (x0, y0))
         return cls(x0, y0, t.to(x0.device), eps_1.to(x0.device), eps_2.to(x0.device), schedule, model_x)
 
+    def part(self, rows: Tensor, device: torch.device) -> "NoisyPair":
+        """The pairs of these rows, on `device`."""
+        tensors = (z[rows].to(device, non_blocking=True) for z in (self.x0, self.y0, self.t, self.eps_1, self.eps_2))
+        return NoisyPair(*tensors, self.schedule, self.model_x)
+
     @cached_property
     def xt(self) -> Tensor:
         """The noisy mask, Eq. (9)."""

@@ -10,20 +10,22 @@ import json
 import platform
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from . import plot
 from .data import PairFolder
+from .devices import meet, rank
 from .files import load_checkpoint, save_checkpoint, write_json
-from .guider import RULES, NoisyPair, guider_loss, slice_loss
+from .guider import RULES, guider_loss, slice_loss
 from .pairs import Pairs, split
 from .phantoms import phantoms
 from .sampler import PairModel
 from .schedule import Schedule
 from .seeds import seeded_network
-from .train import Training, finish, fit
+from .train import Speed, Training, finish, fit
 from .unet import PRESETS, PairedUNet
 
 SETTINGS = {
@@ -104,37 +106,42 @@ def require(low: int, **counts: int) -> None:
             raise ValueError(f"{name} must be at least {low}, not {value}" if value < low else f"{name} {value} is too large")
 
 
-def train_pair(folder: Path, config: Config, pairs: Pairs, device: torch.device) -> PairModel:
+def train_pair(
+    folder: Path,
+    config: Config,
+    pairs: Pairs,
+    device: torch.device,
+    speed: Speed = Speed(),  # noqa: B008
+) -> PairModel:
     """Train the guider, then model_y under the configured guide rule; resumes, and returns at once if all is done.
 
-    Every stage prints one line; `folder` receives the files named above.
+    Every stage prints one line; `folder` receives the files named above, from process 0 if there are several.
     """
-    claim_folder(folder, asdict(config))
-    schedule, rule = Schedule(), RULES[config.rule]()
+    first = rank()[0] == 0
+    if first:
+        claim_folder(folder, asdict(config))
+    meet()
     # 2 seed and 2 seed + 1: the two networks must not share their noise
     both = [Training(config.steps, config.batch, config.rate, mirror=config.mirror, seed=2 * config.seed + i) for i in (0, 1)]
     losses = {}
 
-    def learn(name: str, training: Training, loss) -> PairedUNet:
+    def learn(name: str, training: Training, loss, guider=None) -> PairedUNet:
         start = time.monotonic()
         net = network(config, training.seed).to(device)
-        last = finish(fit(net, loss, pairs, training, folder / f"{name}.ckpt"), training, f"training {name}")
+        steps = fit(net, loss, pairs, training, folder / f"{name}.ckpt", guider=guider, speed=speed)
+        last = finish(steps, training, f"training {name}")
         losses[name] = last.losses
         print(f"{name}: {training.steps} steps, loss {last.recent:.4f}, {time.monotonic() - start:.0f} s")
         return last.average
 
-    def x_loss(model, x0, y0, draw):
-        return guider_loss(model, NoisyPair.draw(x0, y0, schedule, draw))
-
-    def y_loss(model, x0, y0, draw):
-        return slice_loss(model, NoisyPair.draw(x0, y0, schedule, draw, guider), rule)
-
-    guider = learn("model_x", both[0], x_loss)
-    model_y = learn("model_y", both[1], y_loss)
-    write_json(folder / "losses.json", losses)
-    plot.save(plot.loss_curves(losses), folder / "losses.png")
-    half = {name: {k: v.half() for k, v in m.state_dict().items()} for name, m in (("x", guider), ("y", model_y))}
-    save_checkpoint(folder / "pair.pt", {"config": asdict(config), "model_x": half["x"], "model_y": half["y"]})
+    guider = learn("model_x", both[0], guider_loss)
+    model_y = learn("model_y", both[1], partial(slice_loss, rule=RULES[config.rule]()), guider)
+    if first:
+        write_json(folder / "losses.json", losses)
+        plot.save(plot.loss_curves(losses), folder / "losses.png")
+        half = {name: {k: v.half() for k, v in m.state_dict().items()} for name, m in (("x", guider), ("y", model_y))}
+        save_checkpoint(folder / "pair.pt", {"config": asdict(config), "model_x": half["x"], "model_y": half["y"]})
+    meet()
     return load_pair(folder, device)[0]
 
 
@@ -155,4 +162,5 @@ def load_pair(folder: Path, device: torch.device | str = "cpu") -> tuple[PairMod
             net.load_state_dict(saved[name])
     except (RuntimeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} holds a configuration or networks that this version does not know; train anew") from error
-    return PairModel(*(net.to(device).eval().requires_grad_(False) for net in nets), Schedule(), rule), config
+    nets = [net.to(device, memory_format=torch.channels_last).eval().requires_grad_(False) for net in nets]  # samples faster
+    return PairModel(*nets, Schedule(), rule), config

@@ -1,16 +1,22 @@
 """What makes it run: one training loop for every network, as a generator, with checkpoints from which it resumes exactly."""
 
 import copy
+import math
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from .devices import fast_bfloat16, rank, waits_for_results
 from .files import load_checkpoint, save_checkpoint
+from .guider import Denoiser, NoisyPair
 from .pairs import Pairs
+from .schedule import Schedule
 from .seeds import generator
 
 
@@ -28,6 +34,15 @@ class Training:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Speed:
+    """What costs or saves time and memory, and changes no result beyond rounding: a run may be resumed with another."""
+
+    accumulate: int = 1  # parts in which each process computes its share of a batch
+    compiled: bool = False  # by torch.compile: minutes of compiling, then faster steps
+    bfloat16: bool | None = None  # autocast; None: where the device is fast at it
+
+
 @dataclass
 class Progress:
     """What the loop yields: the step just done (1-based), its loss, and the networks as they stand."""
@@ -40,49 +55,37 @@ class Progress:
     @property
     def recent(self) -> float:
         """Mean loss of the last 100 steps."""
-        return sum(self.losses[-100:]) / len(self.losses[-100:])
-
-
-def pick_device(name: str | None = None) -> torch.device:
-    """The device asked for, else cuda where there is one, else cpu. Raises ValueError for a device that is not there."""
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{name!r} is not a device that can be used here; try cpu, or leave --device out")
-    return device
-
-
-def fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 autocast pays: on any recent GPU, and on a CPU that multiplies bfloat16 in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(flags.get("amx_bf16") or flags.get("avx512_bf16"))
+        return sum(self.losses[-100:]) / max(1, len(self.losses[-100:]))
 
 
 def fit(
     model: nn.Module,
-    loss: Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor],
+    loss: Callable[[nn.Module, NoisyPair], Tensor],
     pairs: Pairs,
     training: Training,
     checkpoint: Path | None = None,
     every: int = 200,
+    guider: Denoiser | None = None,
+    speed: Speed = Speed(),  # noqa: B008
 ) -> Iterator[Progress]:
     """Train `model` in place on its own device; yield a Progress after each step, and one first if a checkpoint is resumed.
 
-    loss(model, x0, y0, generator) is a scalar of a batch (B, 1, H, W) each. Batch and noise of step k follow from the seed
-    and k alone. With `checkpoint`, the state is saved there every `every` steps and at the end, and an existing file is
-    resumed: on a CPU with equal threads the weights end bit-equal to an undisturbed run's. Raises ValueError for a foreign
-    or damaged checkpoint, and FloatingPointError, before the step is taken, if the loss or its gradient is not finite.
+    loss(model, pair) is the mean over a NoisyPair, such as guider_loss; `guider` is the frozen model_x of its x0_hat. Batch
+    and noise of step k follow from the seed and k alone. With `checkpoint`, the state is saved there every `every` steps
+    and at the end, and an existing file is resumed: on a CPU with equal threads the weights end bit-equal to an undisturbed
+    run's. Raises ValueError for a foreign or damaged checkpoint, and FloatingPointError if the loss or its gradient is not
+    finite: on a CPU before that step is taken, on a GPU, whose losses are read every `every` steps, before it is saved.
+
+    Under torchrun (devices.process_group) the processes share each batch, and process 0 writes.
     """
-    device = next(model.parameters()).device
+    device, (mine, processes) = next(model.parameters()).device, rank()
+    if training.batch < speed.accumulate * processes:
+        parts = f"{processes} processes in {speed.accumulate} parts each"
+        raise ValueError(f"a batch of {training.batch} cannot be shared by {parts}; lower --accumulate, or raise --batch")
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(model.parameters(), lr=training.rate, fused=True)
     data = pairs.fingerprint() if checkpoint else ""
-    step, losses = 0, []
+    step, losses, unread, schedule = 0, [], [], Schedule()
     if checkpoint and checkpoint.exists():
         saved = load_checkpoint(checkpoint, {"training", "data", "model", "average", "optimiser", "step", "losses"})
         if saved["training"] != asdict(training):
@@ -98,27 +101,45 @@ def fit(
         yield Progress(step, losses, model, average)
 
     model.train()
+    bfloat16 = fast_bfloat16(device) if speed.bfloat16 is None else speed.bfloat16
+    network = torch.compile(model) if speed.compiled else model
+    if processes > 1:
+        network = DistributedDataParallel(network)  # averages the gradients of all processes
     while step < training.steps:
         draw = generator("step", training.seed, step)
-        x0, y0 = (z0.to(device, non_blocking=True) for z0 in pairs[batch_indices(len(pairs), training, step)])
+        x0, y0 = pairs[batch_indices(len(pairs), training, step)]
         if training.mirror:
-            flip = (torch.rand(len(x0), generator=draw) < 0.5).to(device)[:, None, None, None]
+            flip = (torch.rand(len(x0), generator=draw) < 0.5)[:, None, None, None]
             x0, y0 = (torch.where(flip, z0.flip(-1), z0) for z0 in (x0, y0))
+        pair = NoisyPair.draw(x0, y0, schedule, draw, guider)  # every process draws the whole batch, and takes its rows
         for group in optimiser.param_groups:
             group["lr"] = rate(training, step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=fast_bfloat16(device)):
-            value = loss(model, x0, y0, draw)
         optimiser.zero_grad()
-        value.backward()
+        parts = torch.arange(training.batch).tensor_split(processes * speed.accumulate)[mine::processes]
+        value = torch.zeros((), device=device)
+        for i, rows in enumerate(parts):
+            alone = network.no_sync() if processes > 1 and i < len(parts) - 1 else nullcontext()
+            with alone:
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                    share = loss(network, pair.part(rows, device)) * (len(rows) / training.batch)
+                (processes * share).backward()
+            value += share.detach()
+        if processes > 1:
+            distributed.all_reduce(value)
         norm = nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-        losses.append(value.item())
-        if not torch.isfinite(value + norm):
-            what = f"the loss is {losses[-1]}, its gradient {norm.item()} at step {step + 1}"
-            raise FloatingPointError(f"{what}, rate {rate(training, step):.2g}; try a lower rate, in another folder")
+        unread.append(torch.stack([value, norm]))
+        due = (step + 1) % every == 0 or step + 1 == training.steps
+        if due or waits_for_results(device):
+            for back, (now, slope) in zip(range(len(unread) - 1, -1, -1), torch.stack(unread).tolist()):
+                losses.append(now)
+                if not math.isfinite(now + slope):
+                    what = f"the loss is {now}, its gradient {slope} at step {step + 1 - back}"
+                    raise FloatingPointError(f"{what}, rate {rate(training, step):.2g}; try a lower rate, in another folder")
+            unread.clear()
         optimiser.step()
         step += 1
         update_average(average, model, min(training.ema, step / (step + 10)))
-        if checkpoint and (step % every == 0 or step == training.steps):
+        if checkpoint and due and mine == 0:
             state = dict(step=step, losses=losses, training=asdict(training), data=data, optimiser=optimiser.state_dict())
             save_checkpoint(checkpoint, state | dict(model=model.state_dict(), average=average.state_dict()))
         yield Progress(step, losses, model, average)
@@ -126,7 +147,7 @@ def fit(
 
 def finish(steps: Iterator[Progress], training: Training, label: str) -> Progress:
     """Run a training loop to its end under a progress bar (quiet where there is no terminal); the last Progress."""
-    with tqdm(total=training.steps, desc=label, disable=None, leave=False) as bar:
+    with tqdm(total=training.steps, desc=label, disable=True if rank()[0] > 0 else None, leave=False) as bar:
         for progress in steps:
             bar.update(progress.step - bar.n)
             if progress.step % 20 == 0:

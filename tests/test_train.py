@@ -7,25 +7,22 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from minipig.devices import pick_device
 from minipig.files import load_checkpoint, save_checkpoint
 from minipig.guider import NoisyPair, guider_loss
 from minipig.phantoms import phantoms
 from minipig.schedule import Schedule
 from minipig.seeds import generator, seeded_network
-from minipig.train import Training, batch_indices, fit, pick_device, rate, update_average
+from minipig.train import Speed, Training, batch_indices, fit, rate, update_average
 from minipig.unet import PRESETS, PairedUNet
 
 TRAINING = Training(steps=80, batch=4, warmup=5, mirror=True, seed=3)
 
 
-def loss(model, x0, y0, draw):
-    return guider_loss(model, NoisyPair.draw(x0, y0, Schedule(), draw))
-
-
 def train(checkpoint, training=TRAINING, every=4):
     torch.set_num_threads(1)  # equal threads, equal sums
     net = seeded_network(lambda: PairedUNet(**PRESETS["tiny"]), 0)
-    for progress in fit(net, loss, phantoms(10, (16, 16)), training, checkpoint, every):
+    for progress in fit(net, guider_loss, phantoms(10, (16, 16)), training, checkpoint, every):
         pass
     return progress
 
@@ -77,10 +74,10 @@ def test_a_finished_training_is_not_repeated(tmp_path, undisturbed):
 
 def test_training_learns(undisturbed):
     """On equal noise, new to both, the trained network predicts better than the untrained one."""
-    x0, y0 = phantoms(64, (16, 16), seed=1)[:]
+    pair = NoisyPair.draw(*phantoms(64, (16, 16), seed=1)[:], Schedule(), generator("test", 0))
     fresh = seeded_network(lambda: PairedUNet(**PRESETS["tiny"]), 0)
     with torch.no_grad():
-        before, after = (loss(net, x0, y0, generator("test", 0)).item() for net in (fresh, undisturbed[0].model))
+        before, after = (guider_loss(net, pair).item() for net in (fresh, undisturbed[0].model))
     assert len(undisturbed[0].losses) == 80 and after < 0.9 * before
 
 
@@ -110,7 +107,7 @@ def test_average_is_exponential():
 def test_a_loss_that_is_not_finite_stops_the_training():
     net = torch.nn.Conv2d(1, 1, 1)
     with pytest.raises(FloatingPointError, match="the loss is nan, its gradient nan at step 1"):
-        list(fit(net, lambda m, x0, y0, g: m(y0).mean() * float("nan"), phantoms(4, (16, 16)), TRAINING))
+        list(fit(net, lambda m, pair: m(pair.y0).mean() * float("nan"), phantoms(4, (16, 16)), TRAINING))
     assert all(torch.isfinite(p).all() for p in net.parameters())
 
 
@@ -133,7 +130,7 @@ def test_foreign_checkpoints_are_refused(tmp_path, undisturbed):
 def test_an_infinite_gradient_stops_before_the_weights(tmp_path):
     net = torch.nn.Conv2d(1, 1, 1)
     with pytest.raises(FloatingPointError, match="its gradient"):
-        list(fit(net, lambda m, x0, y0, g: (m(y0) * 0).sqrt().sum(), phantoms(4, (16, 16)), TRAINING, tmp_path / "n.ckpt", 1))
+        list(fit(net, lambda m, pair: (m(pair.y0) * 0).sqrt().sum(), phantoms(4, (16, 16)), TRAINING, tmp_path / "n.ckpt", 1))
     assert all(torch.isfinite(p).all() for p in net.parameters()) and not (tmp_path / "n.ckpt").exists()
 
 
@@ -144,6 +141,67 @@ def test_truncated_checkpoints_are_told(tmp_path, undisturbed, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match="net.ckpt is not a whole checkpoint .*delete it to start afresh"):
         train(path)
+
+
+def curve(every=200, **speed):
+    """The losses of 20 steps on a fixed set."""
+    net = seeded_network(lambda: PairedUNet(**PRESETS["tiny"]), 0)
+    training = Training(steps=20, batch=6, warmup=5, mirror=True, seed=3)
+    *_, last = fit(net, guider_loss, phantoms(10, (16, 16)), training, every=every, speed=Speed(**speed))
+    return torch.tensor(last.losses)
+
+
+def test_accumulation_changes_nothing():
+    """Whole batches, and parts of 2 + 2 + 1 + 1 pairs."""
+    assert (curve(bfloat16=False) - curve(bfloat16=False, accumulate=4)).abs().max() < 1e-5
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(ValueError, match="a batch of 6 cannot be shared by 1 processes in 7 parts"):
+        curve(accumulate=7)
+
+
+def test_autocast_trains_as_float32_does():
+    """The branch that a GPU takes, and a CPU without bfloat16 does not: the same curve to the format's rounding."""
+    assert 0 < (curve(bfloat16=True) - curve(bfloat16=False)).abs().max() < 0.02
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own imports
+def test_a_compiled_network_learns_the_same():
+    """Two convolutions, as compiling a U-Net takes minutes."""
+
+    class Small(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.Conv2d(4, 1, 3, padding=1)
+
+        def forward(self, z, t, guide):
+            return self.b(torch.nn.functional.silu(self.a(torch.cat([z, guide], dim=1))))
+
+    curves, short = [], Training(steps=5, batch=4, warmup=1)
+    for compiled in (False, True):
+        net, speed = seeded_network(Small, 0), Speed(compiled=compiled, bfloat16=False)
+        *_, last = fit(net, guider_loss, phantoms(10, (16, 16)), short, speed=speed)
+        curves.append(torch.tensor(last.losses))
+        assert last.model is net and not any("_orig_mod" in key for key in net.state_dict())
+    assert (curves[0] - curves[1]).abs().max() < 1e-4
+
+
+def test_losses_that_are_read_late_are_complete_and_stop_before_a_bad_state_is_saved(tmp_path, monkeypatch):
+    """The branch of a GPU, whose results are not waited for."""
+    on_time = curve(every=8)
+    monkeypatch.setattr("minipig.train.waits_for_results", lambda device: False)
+    assert torch.equal(curve(every=8), on_time)
+    net, path = torch.nn.Conv2d(1, 1, 1), tmp_path / "n.ckpt"
+
+    def breaks(model, pair, calls=[]):  # noqa: B006
+        calls.append(0)
+        return model(pair.y0).mean() * (float("nan") if len(calls) == 6 else 1.0)
+
+    with pytest.raises(FloatingPointError, match="the loss is nan, its gradient nan at step 6"):
+        list(fit(net, breaks, phantoms(4, (16, 16)), TRAINING, path, every=4))
+    saved = load_checkpoint(path, set())
+    assert saved["step"] == len(saved["losses"]) == 4 and all(torch.isfinite(w).all() for w in saved["model"].values())
 
 
 def test_device_is_chosen_or_given():

@@ -21,7 +21,7 @@ def train_segmenter(
 ) -> SegmentationUNet:
     """A segmenter trained on `pairs` (its averaged weights), initialised and fed by training.seed; resumes `checkpoint`."""
     net = seeded_network(SegmentationUNet, training.seed).to(device)
-    steps = fit(net, lambda m, x0, y0, g: segmentation_loss(m(y0), x0), pairs, training, checkpoint)
+    steps = fit(net, lambda net, pair: segmentation_loss(net(pair.y0), pair.x0), pairs, training, checkpoint)
     return finish(steps, training, label).average
 
 

@@ -1,4 +1,4 @@
-"""The command line: python -m minipig demo | train | sample | phantoms."""
+"""The command line: python -m minipig demo | train | sample | phantoms | bench."""
 
 import argparse
 import os
@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 
 from .devices import pick_device, process_group, rank, together
+from .evidence.bench import run_bench
 from .evidence.demo import Demo, draw_figures, measure_agreement, run_demo, sample_folder
+from .evidence.solvers import run_solvers
 from .files import write_json
 from .guider import RULES
 from .phantoms import phantoms
@@ -26,6 +28,7 @@ EXAMPLES = """examples:
   python -m minipig sample runs/mine -n 64                  64 pairs as PNG, into runs/mine/samples
   python -m minipig sample runs/mine --solver dpm++2m       the same in a tenth of the time
   python -m minipig phantoms -n 24 --out FOLDER             phantoms as PNG, to see the layout
+  python -m minipig bench --quick                           what a step costs here, into runs/bench.json
 
 A FOLDER holds images/ and masks/ with equal file names, and may hold manifest.csv with the columns name,patient.
 Interrupted? Repeat the same command: it goes on where it was."""
@@ -46,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     top = argparse.ArgumentParser("minipig", description="Paired image generation, end to end.", epilog=EXAMPLES, **layout)
-    commands = top.add_subparsers(dest="command", required=True, metavar="demo | train | sample | phantoms")
+    commands = top.add_subparsers(dest="command", required=True, metavar="demo | train | sample | phantoms | bench")
 
     def command(name: str, purpose: str, out: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=purpose, description=purpose, epilog=EXAMPLES, **layout)
@@ -100,6 +103,15 @@ def parser() -> argparse.ArgumentParser:
     draw.add_argument("--size", type=parse_size, default=(64, 64), help="64, or 48x64: height by width (default: 64)")
     draw.add_argument("--seed", type=int, default=0, help="equal seed, equal phantoms (default: 0)")
     draw.set_defaults(device=None)
+
+    purpose = "time a training step and sampling, and take their memory, beside the architecture written plainly and others"
+    bench = commands.add_parser("bench", help=purpose, description=purpose, epilog=EXAMPLES, **layout)
+    bench.add_argument("--quick", action="store_true", help="the main rows alone, within ten minutes")
+    bench.add_argument("--out", type=Path, default=Path("runs/bench.json"), metavar="FILE", help="default: %(default)s")
+    bench.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one, else cpu)")
+    bench.add_argument("--solvers", type=Path, metavar="RUN", help="instead compare the solvers' samples of a phantom run")
+    bench.add_argument("-n", type=int, default=400, help="pairs that --solvers samples for each seed (default: 400)")
+    bench.add_argument("--seeds", type=int, default=3, help="seeds of --solvers (default: 3)")
     return top
 
 
@@ -158,7 +170,16 @@ def run_phantoms(args: argparse.Namespace, device: torch.device) -> None:
     print(f"{args.n} phantoms in {args.out}")
 
 
-COMMANDS = {"demo": run_main_job, "train": run_train, "sample": run_sample, "phantoms": run_phantoms}
+def run_benchmark(args: argparse.Namespace, device: torch.device) -> None:
+    """`minipig bench`."""
+    if args.solvers:
+        run_solvers(args.out, args.solvers, args.n, args.seeds, device, args.out.with_suffix(""))
+    else:
+        run_bench(args.out, args.quick, device)
+    print(f"written to {args.out}")
+
+
+COMMANDS = {"demo": run_main_job, "train": run_train, "sample": run_sample, "phantoms": run_phantoms, "bench": run_benchmark}
 
 
 def explain(error: Exception, args: argparse.Namespace) -> str:

@@ -18,7 +18,7 @@ from ..run import Config, claim_folder, load_data, require, train_pair
 from ..sampler import SOLVERS, PairModel, sample, walk
 from ..schedule import Schedule
 from ..seeds import SampleNoise
-from ..segmentation import SCORES
+from ..segmentation import SCORES, SegmentationUNet
 from ..train import Training
 from .metrics import pair_agreement, score_pairs, train_segmenter
 
@@ -119,7 +119,16 @@ def draw_figures(
 
 
 def measure_agreement(config: Config, pairs: Pairs, device: torch.device, checkpoint: Path) -> dict[str, float]:
-    """Pair agreement of generated `pairs`, beside that of real pairs new to the judge: {"synthetic": d, "fresh": d}.
+    """Pair agreement of generated `pairs`, beside that of real pairs new to the judge: {"synthetic": d, "fresh": d}."""
+    judge, fresh = train_judge(config, device, checkpoint)
+    agreement = {"synthetic": pair_agreement(judge, pairs), "fresh": pair_agreement(judge, fresh)}
+    share = agreement["synthetic"] / max(agreement["fresh"], 1e-9)
+    print(f"pair agreement: synthetic {agreement['synthetic']:.3f}, fresh real {agreement['fresh']:.3f} ({share:.0%} of it)")
+    return agreement
+
+
+def train_judge(config: Config, device: torch.device, checkpoint: Path) -> tuple[SegmentationUNet, Pairs]:
+    """A judge of pairs that a generator of this configuration has made, and real pairs new to the judge: its yardstick.
 
     The judge learns from many fresh phantoms, or from the real pairs that the generator learnt from too (so copies of them
     score well); then the yardstick is the held-out patients.
@@ -129,11 +138,7 @@ def measure_agreement(config: Config, pairs: Pairs, device: torch.device, checkp
     else:
         known, fresh = load_data(config)
     training = Training(steps=JUDGE_STEPS, batch=32, rate=3e-3, mirror=config.mirror, seed=JUDGE)
-    judge = train_segmenter(known, training, device, checkpoint, "training the judge")
-    agreement = {"synthetic": pair_agreement(judge, pairs), "fresh": pair_agreement(judge, fresh)}
-    share = agreement["synthetic"] / max(agreement["fresh"], 1e-9)
-    print(f"pair agreement: synthetic {agreement['synthetic']:.3f}, fresh real {agreement['fresh']:.3f} ({share:.0%} of it)")
-    return agreement
+    return train_segmenter(known, training, device, checkpoint, "training the judge"), fresh
 
 
 def table(segmentation: dict[str, dict[str, list[float]]]) -> str:

@@ -1,0 +1,147 @@
+"""The comparison of solvers in miniature: untrained networks, a few pairs, a few steps."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from minipig.evidence import demo, solvers
+from minipig.evidence.solvers import compare_solvers, features, run_solvers, table
+from minipig.files import save_checkpoint
+from minipig.pairs import Pairs
+from minipig.phantoms import phantoms
+from minipig.run import Config, network
+
+CASES = {"slow": ("ddim", 3), "twin": ("ddim", 3), "fast": ("dpm++2m", 3)}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("JUDGE_PAIRS", 8), ("JUDGE_STEPS", 2), ("TEST_PAIRS", 4)):
+            patch.setattr(demo, name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of networks that have learnt nothing (their last layer, 0 at first, is filled to tell solvers apart)."""
+    config, nets = Config(size=(16, 16), preset="tiny"), {}
+    for i, name in enumerate(("model_x", "model_y")):
+        weights = network(config, i).state_dict()
+        draw = torch.Generator().manual_seed(i)
+        nets[name] = {k: v + 0.05 * torch.randn(v.shape, generator=draw) for k, v in weights.items()}
+    folder = tmp_path_factory.mktemp("run")
+    save_checkpoint(folder / "pair.pt", {"config": asdict(config)} | nets)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def result(run, work):
+    return compare_solvers(run, 3, 2, CPU, work, CASES)
+
+
+def test_every_case_has_every_measure_for_every_seed(result):
+    assert list(result["measured"]) == ["slow", "twin", "fast", "fresh"] == list(result["summary"])
+    for name, rows in result["measured"].items():
+        assert len(rows) == 2
+        for row in rows:
+            assert set(row) == set(solvers.MEASURES) - ({"seconds"} if name == "fresh" else set())
+            assert 0 <= row["agreement"] <= 1 and row["frechet"] > 0
+    assert result["asked"]["seeds"] == 2 and result["asked"]["n"] == 3 and result["asked"]["run"]["preset"] == "tiny"
+    assert set(result["machine"]) == {"python", "torch", "device", "threads"}
+
+
+def test_equal_solvers_differ_by_nothing_and_others_by_something(result):
+    for measure in ("agreement", "frechet"):
+        twin = result["summary"]["twin"][measure]
+        assert twin["difference"] == twin["difference_error"] == 0
+        assert twin["mean"] == result["summary"]["slow"][measure]["mean"]
+    assert result["summary"]["fast"]["frechet"]["difference"] != 0
+
+
+def test_mean_and_error_are_those_of_the_seeds(result):
+    values = np.array([row["frechet"] for row in result["measured"]["fast"]])
+    paired = values - [row["frechet"] for row in result["measured"]["slow"]]
+    summary = result["summary"]["fast"]["frechet"]
+    assert summary["mean"] == pytest.approx(values.mean()) and summary["error"] == pytest.approx(np.ptp(values) / 2)
+    assert summary["difference"] == pytest.approx(paired.mean())
+    assert summary["difference_error"] == pytest.approx(np.ptp(paired) / 2)
+
+
+def test_it_resumes(result, run, work, monkeypatch):
+    """Finished rows are not sampled again, a lost one comes out the same, and a further seed is added to them."""
+    asked = []
+    sample_folder = solvers.sample_folder
+
+    def spy(folder, *args, **kwargs):
+        asked.append(folder.name)
+        return sample_folder(folder, *args, **kwargs)
+
+    monkeypatch.setattr(solvers, "sample_folder", spy)
+    assert compare_solvers(run, 3, 2, CPU, work, CASES) == result and asked == []
+    (work / "fast_1.json").unlink()
+    again = compare_solvers(run, 3, 2, CPU, work, CASES)
+    assert asked == ["fast_1"]
+    for measure in ("agreement", "frechet"):
+        assert again["measured"]["fast"][1][measure] == result["measured"]["fast"][1][measure]
+    assert len(compare_solvers(run, 3, 3, CPU, work, CASES)["measured"]["slow"]) == 3
+    assert asked == ["fast_1", "slow_2", "twin_2", "fast_2"]
+    with pytest.raises(ValueError, match="another configuration"):
+        compare_solvers(run, 4, 2, CPU, work, CASES)
+
+
+def test_the_table_has_a_line_for_each_case(result):
+    lines = table(result).splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == ["slow", "twin", "paired", "fast", "paired", "fresh", "paired"]
+    assert all(title in lines[0] for title in solvers.MEASURES.values())
+    assert lines[3].split()[1:4] == ["+0.000", "±", "0.000"]
+    assert lines[-1].endswith("2 seeds of 3 pairs")
+
+
+def test_the_file_holds_what_is_returned(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(solvers.compare_solvers, "__defaults__", (CASES,))
+    result = run_solvers(tmp_path / "results" / "solvers.json", run, 2, 2, CPU, tmp_path / "work")
+    assert json.loads((tmp_path / "results" / "solvers.json").read_text()) == json.loads(json.dumps(result))
+    assert table(result) in capsys.readouterr().out
+
+
+def test_a_run_on_other_data_is_refused(run, tmp_path):
+    saved = torch.load(run / "pair.pt", weights_only=True)
+    for change in ({"data": "somewhere"}, {"seed": solvers.FRESH}):
+        save_checkpoint(tmp_path / "pair.pt", saved | {"config": saved["config"] | change})
+        with pytest.raises(ValueError, match="fresh phantoms"):
+            compare_solvers(tmp_path, 2, 2, CPU, tmp_path / "work", CASES)
+    with pytest.raises(ValueError, match="seeds must be at least 2"):
+        compare_solvers(run, 2, 1, CPU, tmp_path / "work", CASES)
+
+
+def test_features_are_what_they_say():
+    """A wave of 3 cycles a width, and masks whose shape is known."""
+    u = torch.arange(16) / 16
+    wave = (0.5 * torch.cos(2 * torch.pi * 3 * u)).expand(16, 16)
+    masks = torch.zeros(4, 1, 16, 16, dtype=torch.bool)
+    masks[0, 0, 4:8, 4:8] = masks[1, 0, 5, 2:12] = masks[2, 0, 5, 5] = True  # a square, a line, a dot, nothing
+    values = features(Pairs(masks, wave.repeat(4, 1, 1, 1), [""] * 4, [""] * 4))
+    assert values.shape == (4, 8 + 5) and values.dtype == np.float64 and np.isfinite(values).all()
+    assert (values[:, :8].argmax(1) == 2).all()
+    mean, spread, gradient, area, eccentricity = values[:, 8:].T
+    assert np.allclose(mean, 0, atol=1e-6) and np.allclose(spread, 0.5 / 2**0.5, rtol=1e-5) and (gradient > 0.3).all()
+    assert np.allclose(area * 256, [16, 10, 1, 0])
+    assert np.allclose(eccentricity, [0, 1, 0, 0], atol=1e-6)
+
+
+def test_features_tell_phantoms_from_blurred_ones_and_take_any_shape():
+    pairs = phantoms(8, (16, 24), seed=5)
+    sharp = features(pairs)
+    smooth = features(Pairs(pairs.masks, torch.nn.functional.avg_pool2d(pairs.images, 3, 1, 1), pairs.names, pairs.patients))
+    assert sharp.shape == (8, 12 + 5)
+    assert (smooth[:, 8:12] < sharp[:, 8:12]).all() and np.array_equal(smooth[:, -2:], sharp[:, -2:])

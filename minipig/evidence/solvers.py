@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from ..files import write_json
 from ..pairs import Pairs
 from ..phantoms import SLICES, phantoms
 from ..run import claim_folder, load_pair, require
-from .demo import Stopwatch, sample_folder, train_judge
+from ..sampler import PairModel, sample
+from .demo import sample_folder, train_judge
 from .metrics import frechet_distance, pair_agreement
 
 # the first is the reference; the longest of second order is where all walks end if their steps are made shorter
 CASES = {"ddim-256": ("ddim", 256), "dpm++2m-25": ("dpm++2m", 25), "dpm++2m-100": ("dpm++2m", 100), "ddim-25": ("ddim", 25)}
-MEASURES = {"agreement": "pair agreement", "frechet": "Fréchet distance", "seconds": "seconds a pair"}
+MEASURES = {"agreement": "pair agreement", "frechet": "Fréchet distance"}
+TIMED = 16  # pairs, in one batch
 FRESH = 3001  # + a seed draws the phantoms that this seed's samples are compared with
 
 
@@ -36,8 +39,9 @@ def compare_solvers(
     """Sample n pairs a seed from the phantom run by each of `cases`, name: (solver, steps), and measure them.
 
     "measured" holds each seed's values, "summary" their mean and standard error, and those of the paired difference to the
-    first case. The row "fresh" is what n other phantoms get, one slice a patient: only by chance is a generator better.
-    Judge, samples and finished rows are kept in the folder `work`. Raises ValueError for a run that is not of phantoms.
+    first case; "seconds" are timed in one go at the end. The row "fresh" is what n other phantoms get, one slice a patient:
+    only by chance is a generator better. Judge, samples and finished rows are kept in the folder `work`, to go on from.
+    Raises ValueError for a run that is not of phantoms.
     """
     require(2, n=n, seeds=seeds)
     pair, config = load_pair(run, device)
@@ -54,19 +58,25 @@ def compare_solvers(
         for name, rows in measured.items():
             path, folder = work / f"{name}_{seed}.json", work / f"{name}_{seed}"
             if not path.exists():
-                pairs, seconds, clock = other.subset(range(n, 2 * n)), {}, Stopwatch(folder / "seconds.json")
+                pairs = other.subset(range(n, 2 * n))
                 if name in cases:
-                    with clock:
-                        pairs = sample_folder(
-                            folder, pair, n, config.size, cases[name][1], seed, device, solver=cases[name][0]
-                        )
-                    seconds = {"seconds": clock.seconds / n}
+                    solver, steps = cases[name]
+                    pairs = sample_folder(folder, pair, n, config.size, steps, seed, device, solver=solver)
                 distance = frechet_distance(features(pairs) / truth.std(0), truth / truth.std(0))
-                write_json(path, {"agreement": pair_agreement(judge, pairs), "frechet": distance} | seconds)
+                write_json(path, {"agreement": pair_agreement(judge, pairs), "frechet": distance})
             rows.append(json.loads(path.read_text()))
     machine = {"python": platform.python_version(), "torch": torch.__version__, "device": str(device)}
     result = {"asked": asked | {"seeds": seeds}, "machine": machine | {"threads": torch.get_num_threads()}}
-    return result | {"measured": measured, "summary": summary(measured)}
+    seconds = {name: seconds_a_pair(pair, config.size, *case, device) for name, case in cases.items()}
+    return result | {"measured": measured, "summary": summary(measured), "seconds": seconds}
+
+
+def seconds_a_pair(pair: PairModel, size: tuple[int, int], solver: str, steps: int, device: torch.device) -> float:
+    """Seconds of one batch of TIMED pairs of `size`, (height, width), by the number of pairs."""
+    for count in (2, steps):  # a first, short walk warms up
+        start = time.monotonic()
+        list(sample(pair, TIMED, size, count, device=device, solver=solver))
+    return (time.monotonic() - start) / TIMED
 
 
 def features(pairs: Pairs) -> np.ndarray:
@@ -105,9 +115,10 @@ def summary(measured: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, 
 
 def table(result: dict) -> str:
     """Mean ± standard error of each case and measure; beneath it, the paired difference to the first case."""
-    lines = [f"{'':12}" + "".join(f"{title:>20}" for title in MEASURES.values())]
+    lines = [f"{'':12}" + "".join(f"{title:>20}" for title in (*MEASURES.values(), "seconds a pair"))]
     for i, (name, row) in enumerate(result["summary"].items()):
-        lines.append(f"{name:12}" + "".join(f"{v['mean']:12.3f} ± {v['error']:.3f}" for v in row.values()))
+        seconds = f"{result['seconds'][name]:20.3f}" if name in result["seconds"] else ""
+        lines.append(f"{name:12}" + "".join(f"{v['mean']:12.3f} ± {v['error']:.3f}" for v in row.values()) + seconds)
         if i > 0:
             differences = (f"{v['difference']:+12.3f} ± {v['difference_error']:.3f}" for v in row.values())
             lines.append(f"{'  paired':12}" + "".join(differences))

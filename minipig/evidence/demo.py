@@ -36,8 +36,8 @@ class Demo:
 
     pair: Config = field(default_factory=Config)
     synthetic: int = 400
-    sampling_steps: int = 25
-    solver: str = "dpm++2m"
+    sampling_steps: int = 50
+    solver: str = "ddim"
 
     def __post_init__(self):
         Schedule().grid(self.sampling_steps)

@@ -8,7 +8,7 @@ import torch
 from minipig.evidence import bench
 from minipig.evidence.bench import LIMIT, exponent, exponents, plan, run_bench, run_child, summarise, table
 from minipig.evidence.measure import Row, measure
-from minipig.evidence.plain import RIVALS, build
+from minipig.evidence.rivals import RIVALS, build
 from minipig.seeds import generator, seeded_network
 
 CPU = torch.device("cpu")

@@ -38,7 +38,7 @@ from tqdm import tqdm
 from ..files import write_json
 from ..sampler import SOLVERS
 from .measure import Row
-from .plain import RIVALS, SWITCHED_OFF
+from .rivals import RIVALS, SWITCHED_OFF
 
 WALKS = [solver["steps"] for solver in SOLVERS.values()]  # 256 and 25, with two calls of a network in each step
 LIMIT = {True: 560, False: 12 * 3600}  # quick or not: seconds after which no process runs

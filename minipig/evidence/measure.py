@@ -19,7 +19,7 @@ from ..guider import Clean, NoisyPair, guider_loss
 from ..sampler import PairModel, sample
 from ..schedule import Schedule
 from ..seeds import generator, seeded_network
-from .plain import build
+from .rivals import build
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,20 @@ class SegmentationUNet(nn.Module):
         self.leave = nn.Conv2d(base, 1, 1)
 
     def forward(self, y: Tensor) -> Tensor:
-        height, width = y.shape[2:]
-        if height % self.multiple or width % self.multiple:
-            raise ValueError(f"the segmenter takes multiples of {self.multiple} pixels, not {height}x{width}")
-        skips, h = [], y
-        for level, block in enumerate(self.down):
-            h = block(h if level == 0 else F.max_pool2d(h, 2))
-            skips.append(h)
-        skips.pop()
+        *skips, h = self.encode(y)
         for grow, block in zip(self.grow, self.up):
             h = block(torch.cat([skips.pop(), grow(h)], dim=1))
         return self.leave(h)
+
+    def encode(self, y: Tensor) -> list[Tensor]:
+        """Each level's features, the finest first: (B, base * 2^i, H / 2^i, W / 2^i)."""
+        height, width = y.shape[2:]
+        if height % self.multiple or width % self.multiple:
+            raise ValueError(f"the segmenter takes multiples of {self.multiple} pixels, not {height}x{width}")
+        levels = [self.down[0](y)]
+        for block in self.down[1:]:
+            levels.append(block(F.max_pool2d(levels[-1], 2)))
+        return levels
 
 
 def segmentation_loss(logits: Tensor, x0: Tensor) -> Tensor:

@@ -123,6 +123,7 @@ class PairedUNet(nn.Module):
             if level < len(widths) - 1:
                 self.shrink.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
                 skips.append(c)
+        self.skip_channels = tuple(skips)
         self.middle = nn.ModuleList([Stage(c, c, time, groups, True), Stage(c, c, time, groups, False)])
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
@@ -154,17 +155,16 @@ class PairedUNet(nn.Module):
             given = "no guide" if guide is None else f"a guide of {guide.shape[1]} channels"
             raise ValueError(f"this network was built for a guide of {self.guide} channels and was given {given}")
         inputs = z if guide is None else torch.cat([z, guide], dim=1)
-        out = F.pixel_shuffle(self.trunk(F.pixel_unshuffle(inputs, self.fold), t), self.fold).float()
-        if self.predict == "eps":
-            return out
-        signal, noise = self.schedule.scales(t, z)
-        return noise * z + signal * out
-
-    def trunk(self, h: Tensor, t: Tensor) -> Tensor:
-        """Down, middle, up with a skip connection from every block, on the folded image."""
         time = self.time(time_embedding(t, self.base))
-        h = self.enter(h)
-        skips, down, up = [h], iter(self.down), iter(self.up)
+        return self.answer(self.decode(*self.encode(self.enter(self.fold_in(inputs)), time), time), z, t)
+
+    def fold_in(self, image: Tensor) -> Tensor:
+        """The image as the trunk sees it: fold x fold pixels in the channels of one."""
+        return F.pixel_unshuffle(image, self.fold)
+
+    def encode(self, h: Tensor, time: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Down and through the middle: the coarsest features, and what the skip connections carry, finest first."""
+        skips, down = [h], iter(self.down)
         for level in range(len(self.shrink) + 1):
             for _ in range(self.blocks):
                 h = self.run(next(down), time, h)
@@ -174,12 +174,25 @@ class PairedUNet(nn.Module):
                 skips.append(h)
         for stage in self.middle:
             h = self.run(stage, time, h)
+        return h, skips
+
+    def decode(self, h: Tensor, skips: list[Tensor], time: Tensor) -> Tensor:
+        """Up, with a skip connection into every block: what the last layer says, still folded."""
+        skips, up = list(skips), iter(self.up)
         for level in range(len(self.shrink) + 1):
             for _ in range(self.blocks + 1):
                 h = self.run(next(up), time, h, skips.pop())
             if level < len(self.grow):
                 h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return self.run(self.leave, h)
+
+    def answer(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """eps, whatever the last layer predicts; (B, C, H, W) float32."""
+        out = F.pixel_shuffle(out, self.fold).float()
+        if self.predict == "eps":
+            return out
+        signal, noise = self.schedule.scales(t, z)
+        return noise * z + signal * out
 
     def run(self, part: nn.Module, *inputs: Tensor) -> Tensor:
         """part(*inputs), of which a frugal network in training remembers the inputs alone."""

@@ -1,11 +1,20 @@
-"""Fréchet distance against closed forms; pair agreement on pairs that agree, and on pairs that do not."""
+"""Distances against closed forms and plain sums; agreement of pairs that agree, and that do not; intervals that cover."""
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
 
-from minipig.evidence.metrics import frechet_distance, pair_agreement, score_pairs, train_segmenter
+from minipig.evidence.metrics import (
+    frechet_distance,
+    interval,
+    kernel_distance,
+    pair_agreement,
+    resampled,
+    score_pairs,
+    share_nearer,
+    train_segmenter,
+)
 from minipig.pairs import Pairs
 from minipig.phantoms import phantoms
 from minipig.train import Training
@@ -58,3 +67,66 @@ def test_agreement_falls_when_masks_are_exchanged():
     assert set(score_pairs(judge, easy)) == {"dice", "iou", "precision", "recall"}
     assert pair_agreement(judge, easy) == score_pairs(judge, easy)["dice"]
     assert not any(torch.isnan(p).any() for p in judge.parameters())
+
+
+def test_kernel_distance_by_a_plain_double_sum():
+    draw = np.random.default_rng(0)
+    a, b = draw.normal(size=(7, 3)), 0.5 + draw.normal(size=(9, 3))
+
+    def k(u, v):
+        return (sum(p * q for p, q in zip(u, v)) / 3 + 1) ** 3
+
+    def among(u):
+        return np.mean([k(u[i], u[j]) for i in range(len(u)) for j in range(len(u)) if i != j])
+
+    expected = among(a) + among(b) - 2 * np.mean([k(u, v) for u in a for v in b])
+    assert kernel_distance(a, b) == pytest.approx(expected, rel=1e-12)
+
+
+def test_kernel_distance_is_unbiased_at_any_size_and_frechet_distance_is_not():
+    """One feature, N(0, 1) and N(m, 1): the kernel's expectations are moments, (1 + xy)^3 = 1 + 3xy + 3x^2y^2 + x^3y^3."""
+    m, draw = 0.7, np.random.default_rng(1)
+    second, third = 1 + m**2, m**3 + 3 * m
+    truth = 3 * m**2 + 3 * (second - 1) ** 2 + third**2
+    kernel, frechet = {}, {}
+    for n in (4, 64):
+        sets = [(draw.normal(size=(n, 1)), m + draw.normal(size=(n, 1))) for _ in range(2000)]
+        kernel[n] = np.array([kernel_distance(a, b) for a, b in sets])
+        frechet[n] = np.array([frechet_distance(a, b) for a, b in sets])
+        assert abs(kernel[n].mean() - truth) < 4 * kernel[n].std() / 2000**0.5
+    assert frechet[4].mean() > m**2 + 0.2 and abs(frechet[64].mean() - m**2) < 0.1  # m^2 is the truth
+
+
+def test_frechet_distance_of_one_law_to_itself_is_a_floor_that_falls_as_one_over_n():
+    draw, features = np.random.default_rng(2), 8
+    floor = {n: np.mean([frechet_distance(*draw.normal(size=(2, n, features))) for _ in range(40)]) for n in (50, 200, 800)}
+    assert 3.2 < floor[50] / floor[200] < 5 and 3.2 < floor[200] / floor[800] < 5
+
+
+def test_share_nearer_is_one_for_copies_a_half_for_strangers_and_for_ties():
+    draw = torch.Generator().manual_seed(0)
+    known, fresh, others = torch.randn(3, 400, 1, 4, 4, generator=draw)
+    assert share_nearer(known[:50] + 1e-3, known, fresh) == 1 and share_nearer(fresh[:50], known, fresh) == 0
+    assert abs(share_nearer(others, known, fresh) - 0.5) < 4 * 0.5 / 400**0.5
+    assert share_nearer(others, known, known) == 0.5
+
+
+def test_interval_is_students_and_averages_the_seeds_of_a_fold():
+    values = np.array([[1.0, 3.0], [2.0, 2.0], [4.0, 6.0], [0.0, 0.0], [3.0, 5.0]])
+    folds = values.mean(1)
+    half = 2.776445 * folds.std(ddof=1) / 5**0.5  # Student's t with 4 degrees of freedom
+    assert interval(values) == pytest.approx((folds.mean() - half, folds.mean() + half), rel=1e-6)
+    draw = np.random.default_rng(3)
+    covered = [low < 0 < high for low, high in (interval(draw.normal(size=5)) for _ in range(1000))]
+    assert 0.93 < np.mean(covered) < 0.97
+
+
+def test_resampled_interval_covers_a_known_frechet_distance():
+    """Two features, N(0, I) and N((1, 0), 4 I): the true distance is 1 + 2 (2 - 1)^2 = 3."""
+    draw, covered = np.random.default_rng(4), []
+    reference = with_moments([0, 0], np.eye(2), n=5000)
+    for seed in range(60):
+        a = draw.normal(size=(300, 2)) * 2 + [1, 0]
+        low, high = resampled(lambda rows: frechet_distance(rows, reference), a, seed, times=99)
+        covered.append(low < 3 < high)
+    assert 0.85 <= np.mean(covered) <= 1

@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from minipig.evidence import demo, solvers
-from minipig.evidence.solvers import compare_solvers, features, run_solvers, table
+from minipig.evidence.solvers import compare_solvers, run_solvers, table
 from minipig.files import save_checkpoint
-from minipig.pairs import Pairs
-from minipig.phantoms import phantoms
 from minipig.run import Config, network
 
 CASES = {"slow": ("ddim", 3), "twin": ("ddim", 3), "fast": ("dpm++2m", 3)}
@@ -122,26 +120,3 @@ def test_a_run_on_other_data_is_refused(run, tmp_path):
             compare_solvers(tmp_path, 2, 2, CPU, tmp_path / "work", CASES)
     with pytest.raises(ValueError, match="seeds must be at least 2"):
         compare_solvers(run, 2, 1, CPU, tmp_path / "work", CASES)
-
-
-def test_features_are_what_they_say():
-    """A wave of 3 cycles a width, and masks whose shape is known."""
-    u = torch.arange(16) / 16
-    wave = (0.5 * torch.cos(2 * torch.pi * 3 * u)).expand(16, 16)
-    masks = torch.zeros(4, 1, 16, 16, dtype=torch.bool)
-    masks[0, 0, 4:8, 4:8] = masks[1, 0, 5, 2:12] = masks[2, 0, 5, 5] = True  # a square, a line, a dot, nothing
-    values = features(Pairs(masks, wave.repeat(4, 1, 1, 1), [""] * 4, [""] * 4))
-    assert values.shape == (4, 8 + 5) and values.dtype == np.float64 and np.isfinite(values).all()
-    assert (values[:, :8].argmax(1) == 2).all()
-    mean, spread, gradient, area, eccentricity = values[:, 8:].T
-    assert np.allclose(mean, 0, atol=1e-6) and np.allclose(spread, 0.5 / 2**0.5, rtol=1e-5) and (gradient > 0.3).all()
-    assert np.allclose(area * 256, [16, 10, 1, 0])
-    assert np.allclose(eccentricity, [0, 1, 0, 0], atol=1e-6)
-
-
-def test_features_tell_phantoms_from_blurred_ones_and_take_any_shape():
-    pairs = phantoms(8, (16, 24), seed=5)
-    sharp = features(pairs)
-    smooth = features(Pairs(pairs.masks, torch.nn.functional.avg_pool2d(pairs.images, 3, 1, 1), pairs.names, pairs.patients))
-    assert sharp.shape == (8, 12 + 5)
-    assert (smooth[:, 8:12] < sharp[:, 8:12]).all() and np.array_equal(smooth[:, -2:], sharp[:, -2:])

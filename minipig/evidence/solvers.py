@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from ..files import write_json
-from ..pairs import Pairs
 from ..phantoms import SLICES, phantoms
 from ..run import claim_folder, load_pair, require
 from ..sampler import PairModel, sample
 from .demo import sample_folder, train_judge
+from .features import plain_features
 from .metrics import frechet_distance, pair_agreement
 
 # the first is the reference; the longest of second order is where all walks end if their steps are made shorter
@@ -54,7 +54,7 @@ def compare_solvers(
     measured = {name: [] for name in (*cases, "fresh")}
     for seed in range(seeds):
         other = phantoms(2 * SLICES * n, config.size, FRESH + seed).subset(range(0, 2 * SLICES * n, SLICES))
-        truth = features(other.subset(range(n)))
+        truth = plain_features(other.subset(range(n)))
         for name, rows in measured.items():
             path, folder = work / f"{name}_{seed}.json", work / f"{name}_{seed}"
             if not path.exists():
@@ -62,7 +62,7 @@ def compare_solvers(
                 if name in cases:
                     solver, steps = cases[name]
                     pairs = sample_folder(folder, pair, n, config.size, steps, seed, device, solver=solver)
-                distance = frechet_distance(features(pairs) / truth.std(0), truth / truth.std(0))
+                distance = frechet_distance(plain_features(pairs) / truth.std(0), truth / truth.std(0))
                 write_json(path, {"agreement": pair_agreement(judge, pairs), "frechet": distance})
             rows.append(json.loads(path.read_text()))
     machine = {"python": platform.python_version(), "torch": torch.__version__, "device": str(device)}
@@ -77,23 +77,6 @@ def seconds_a_pair(pair: PairModel, size: tuple[int, int], solver: str, steps: i
         start = time.monotonic()
         list(sample(pair, TIMED, size, count, device=device, solver=solver))
     return (time.monotonic() - start) / TIMED
-
-
-def features(pairs: Pairs) -> np.ndarray:
-    """Features that need no training, (N, W/2 + 5) float64; W is the width in pixels.
-
-    Of the slice: the logarithm of its power at 1, 2, ... W/2 cycles a width, and the mean, spread and mean gradient of its
-    grey levels. Of the mask: the share of pixels that it covers, and its eccentricity (0 a disc, towards 1 a line).
-    """
-    (height, width), y, masks = pairs.size, pairs.images[:, 0].double().numpy(), pairs.masks[:, 0].numpy()
-    frequency = np.hypot(np.fft.fftfreq(height, 1 / width)[:, None], np.fft.fftfreq(width, 1 / width)).round()
-    ring = frequency.reshape(-1, 1) == np.arange(1, width // 2 + 1)
-    power = (np.abs(np.fft.fft2(y, norm="ortho")) ** 2).reshape(len(y), -1) @ (ring / ring.sum(0))
-    gradient = sum(np.abs(np.diff(y, axis=axis)).mean((1, 2)) for axis in (1, 2))
-    axes = [np.linalg.eigvalsh(np.cov(np.argwhere(mask).T)) if mask.sum() > 1 else (1, 1) for mask in masks]
-    minor, major = np.transpose(axes)
-    rest = [y.mean((1, 2)), y.std((1, 2)), gradient, masks.mean((1, 2)), np.sqrt(1 - minor / major)]
-    return np.column_stack([np.log(power + 1e-9), *rest])
 
 
 def summary(measured: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:

@@ -1,0 +1,16 @@
+"""PIG itself: the guider of Algorithm 1, model_y under a guide rule, and Algorithm 2."""
+
+from functools import partial
+
+from torch import Tensor
+
+from ..guider import Clean, Denoiser, GuideRule, Matched, slice_loss
+from .start import Start, signs
+
+matched_loss = partial(slice_loss, rule=Matched())
+
+
+def draw(guider: Denoiser, model_y: Denoiser, start: Start, rule: GuideRule = Clean()) -> tuple[Tensor, Tensor]:  # noqa: B008
+    """Masks ±1 and slices in [-1, 1], (B, 1, H, W) each. The rules `clean` and `matched` sample alike; they train apart."""
+    state = start.walk(guider, model_y, rule=rule)
+    return signs(state.x0_hat), state.y0_hat

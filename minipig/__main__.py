@@ -1,4 +1,4 @@
-"""The command line: python -m minipig demo | train | sample | phantoms | bench."""
+"""The command line: python -m minipig demo | train | sample | phantoms | table1 | table2 | bench."""
 
 import argparse
 import os
@@ -12,7 +12,9 @@ import torch
 from .devices import pick_device, process_group, rank, together
 from .evidence.bench import run_bench
 from .evidence.demo import Demo, draw_figures, measure_agreement, run_demo, sample_folder
+from .evidence.protocol import Protocol
 from .evidence.solvers import run_solvers
+from .evidence.tables import run_table
 from .files import write_json
 from .guider import RULES
 from .phantoms import phantoms
@@ -28,6 +30,7 @@ EXAMPLES = """examples:
   python -m minipig sample runs/mine -n 64                  64 pairs as PNG, into runs/mine/samples
   python -m minipig sample runs/mine --solver dpm++2m       the same in a tenth of the time
   python -m minipig phantoms -n 24 --out FOLDER             phantoms as PNG, to see the layout
+  python -m minipig table2 --folds 0                        real only against every method, the first of five folds
   python -m minipig bench --quick                           what a step costs here, into runs/bench.json
 
 A FOLDER holds images/ and masks/ with equal file names, and may hold manifest.csv with the columns name,patient.
@@ -49,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     top = argparse.ArgumentParser("minipig", description="Paired image generation, end to end.", epilog=EXAMPLES, **layout)
-    commands = top.add_subparsers(dest="command", required=True, metavar="demo | train | sample | phantoms | bench")
+    names = "demo | train | sample | phantoms | table1 | table2 | bench"
+    commands = top.add_subparsers(dest="command", required=True, metavar=names)
 
     def command(name: str, purpose: str, out: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=purpose, description=purpose, epilog=EXAMPLES, **layout)
@@ -103,6 +107,18 @@ def parser() -> argparse.ArgumentParser:
     draw.add_argument("--size", type=parse_size, default=(64, 64), help="64, or 48x64: height by width (default: 64)")
     draw.add_argument("--seed", type=int, default=0, help="equal seed, equal phantoms (default: 0)")
     draw.set_defaults(device=None)
+
+    for table, purpose in (
+        ("table1", "how like the truth are the slices of every method? The paper's Table 1, in miniature"),
+        ("table2", "what are the pairs of every method worth to a segmenter? The paper's Table 2, in miniature"),
+    ):
+        sub = commands.add_parser(table, help=purpose, description=purpose, epilog=EXAMPLES, **layout)
+        sub.add_argument("--data", default=Protocol.data, help="phantom, or a folder of real pairs (default: phantom)")
+        sub.add_argument("--size", type=parse_size, default=Protocol.size, help="64, or 48x64 (default: 32)")
+        sub.add_argument("--folds", type=int, nargs="+", metavar="K", help="the folds to work on now (default: 0 1 2 3 4)")
+        sub.add_argument("--out", type=Path, metavar="FOLDER", help="records and tables (default: runs/tables/DATA)")
+        sub.add_argument("--work", type=Path, metavar="FOLDER", help="weights and samples (default: OUT/work)")
+        sub.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one, else cpu)")
 
     purpose = "time a training step and sampling, and take their memory, beside the architecture written plainly and others"
     bench = commands.add_parser("bench", help=purpose, description=purpose, epilog=EXAMPLES, **layout)
@@ -170,6 +186,14 @@ def run_phantoms(args: argparse.Namespace, device: torch.device) -> None:
     print(f"{args.n} phantoms in {args.out}")
 
 
+def run_tables(args: argparse.Namespace, device: torch.device) -> None:
+    """`minipig table1` and `minipig table2`."""
+    out = args.out or Path("runs/tables") / Path(args.data).name
+    protocol = Protocol(data=args.data, size=args.size)
+    run_table(int(args.command[-1]), protocol, out, args.work or out / "work", device, args.folds)
+    print(f"{out}/{args.command}.json holds it")
+
+
 def run_benchmark(args: argparse.Namespace, device: torch.device) -> None:
     """`minipig bench`."""
     if args.solvers:
@@ -179,7 +203,15 @@ def run_benchmark(args: argparse.Namespace, device: torch.device) -> None:
     print(f"written to {args.out}")
 
 
-COMMANDS = {"demo": run_main_job, "train": run_train, "sample": run_sample, "phantoms": run_phantoms, "bench": run_benchmark}
+COMMANDS = {
+    "demo": run_main_job,
+    "train": run_train,
+    "sample": run_sample,
+    "phantoms": run_phantoms,
+    "table1": run_tables,
+    "table2": run_tables,
+    "bench": run_benchmark,
+}
 
 
 def explain(error: Exception, args: argparse.Namespace) -> str:
@@ -208,7 +240,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"minipig: {explain(error, args)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("minipig: stopped; repeat the same command to go on", file=sys.stderr)
+        afresh = args.command == "bench" and not args.solvers  # a round of the benchmark is worth nothing in parts
+        then = f"{args.out} keeps what was measured" if afresh else "repeat the same command to go on"
+        print(f"minipig: stopped; {then}", file=sys.stderr)
         return 130
     return 0
 

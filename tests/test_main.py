@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from minipig import __main__ as cli
 from minipig.__main__ import main, parser
 from minipig.data import PairFolder
+from minipig.evidence.protocol import Protocol
 from minipig.phantoms import phantoms
 
 TINY = ["--preset", "tiny", "--steps", "3", "--batch", "2", "--size", "16"]
@@ -225,3 +227,34 @@ def test_importing_the_package_has_no_side_effect(tmp_path):
     code = "import torch; s = torch.get_rng_state(); import minipig.__main__; print(torch.equal(s, torch.get_rng_state()))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("True\n", "") and not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_table", interrupted), monkeypatch.setattr(cli, "run_bench", interrupted)
+    assert run("table2", "--out", tmp_path / "t") == 130
+    assert capsys.readouterr().err == "minipig: stopped; repeat the same command to go on\n"
+    assert run("bench", "--out", tmp_path / "b.json") == 130
+    assert capsys.readouterr().err == f"minipig: stopped; {tmp_path / 'b.json'} keeps what was measured\n"
+
+
+def test_the_table_commands_hand_over_what_was_asked(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(cli, "run_table", lambda *arguments: asked.append(arguments))
+    assert run("table1", "--folds", 0, 3, "--out", tmp_path) == 0
+    assert run("table2", "--data", "somewhere/set", "--size", "24x32", "--work", tmp_path / "w") == 0
+    (table, protocol, out, work, _, folds), (other, real, real_out, real_work, _, all_folds) = asked
+    assert (table, protocol, out, work, folds) == (1, Protocol(), tmp_path, tmp_path / "work", [0, 3])
+    assert (other, real.data, real.size, all_folds) == (2, "somewhere/set", (24, 32), None)
+    assert (real_out.as_posix(), real_work) == ("runs/tables/set", tmp_path / "w")
+    assert "runs/tables/set/table2.json holds it" in capsys.readouterr().out
+
+
+def test_tables_refuse_folds_and_folders_that_are_not_there(tmp_path, capsys):
+    assert run("table2", "--folds", 5, "--out", tmp_path) == 2
+    assert "folds run from 0 to 4, not 5" in capsys.readouterr().err
+    assert run("table1", "--data", tmp_path / "nothing", "--out", tmp_path / "o") == 2
+    assert "nothing/images is not a folder" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

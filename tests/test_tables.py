@@ -1,0 +1,317 @@
+"""The protocol in miniature: no leak between folds, every record made once, resumed after a kill, and tables as promised."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from minipig.evidence import tables, workshop
+from minipig.evidence.freeze import freeze
+from minipig.evidence.methods import METHODS
+from minipig.evidence.protocol import Protocol, folds_of
+from minipig.evidence.tables import gain, hypotheses, plan, run_table, show
+from minipig.evidence.units import Records, digest
+from minipig.evidence.usefulness import training_set
+from minipig.evidence.workshop import Workshop
+from minipig.pairs import Pairs
+from minipig.phantoms import phantoms
+
+CPU = torch.device("cpu")
+SMALL = Protocol(
+    pairs=24,
+    size=(16, 16),
+    folds=2,
+    preset="tiny",
+    steps=3,
+    batch=4,
+    synthetic=4,
+    segmenter_steps=2,
+    segmenter_batch=4,
+    measured=4,
+    reference=8,
+    test=8,
+    judge_pairs=8,
+    judge_steps=2,
+)
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from minipig.evidence.methods import METHODS
+from minipig.evidence.protocol import Protocol
+from minipig.evidence.tables import run_table
+for method in METHODS.values():
+    object.__setattr__(method, "steps", 2)
+torch.set_num_threads(1)
+run_table(2, {protocol!r}, Path(sys.argv[1]), Path(sys.argv[1]) / "work", torch.device("cpu"), [0])
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_walks():
+    """Two steps each: what is tested here is the protocol, not the samples."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, method in METHODS.items():
+            patch.setitem(METHODS, name, replace(method, steps=2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Both tables of both folds, made from nothing."""
+    out = tmp_path_factory.mktemp("tables")
+    return out, {table: run_table(table, SMALL, out, out / "work", CPU) for table in (2, 1)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Real pairs on disk; a slice of one patient is filed under another's name as well."""
+    root, pairs = tmp_path_factory.mktemp("real"), phantoms(24, (16, 16), seed=4)
+    twin = pairs.subset([0])
+    (pairs + Pairs(twin.masks, twin.images, ["twin.png"], ["somebody else"])).save(root)
+    return root
+
+
+# --- folds and leaks ---
+
+
+def test_no_patient_and_no_identical_image_is_on_both_sides_of_a_fold(folder):
+    for protocol in (Protocol(pairs=60, size=(16, 16)), Protocol(data=str(folder), size=(16, 16), folds=3)):
+        folds = folds_of(protocol)
+        assert len(folds) == protocol.folds
+        for fold in folds:
+            assert not set(fold.train.patients) & set(fold.test.patients)
+            both = torch.cdist(fold.train.images.flatten(1).double(), fold.test.images.flatten(1).double())
+            assert both.min() > 0
+            assert len(fold.train) + len(fold.test) == sum(len(f.test) for f in folds)
+        names = [name for fold in folds for name in fold.test.names]
+        assert len(names) == len(set(names))  # every pair is tested on once
+
+
+def test_the_twin_would_leak_if_folds_went_by_patient_alone(folder):
+    (fold,) = [fold for fold in folds_of(Protocol(data=str(folder), size=(16, 16), folds=3)) if "twin.png" in fold.test.names]
+    assert "S4P0000_0.png" in fold.test.names
+
+
+def test_a_generator_and_a_segmenter_learn_from_the_folds_training_patients_alone(tmp_path, monkeypatch):
+    """Spies on the one loop that all networks are trained by, and on what segmenters are given."""
+    seen = []
+    fit = workshop.fit
+    monkeypatch.setattr(
+        workshop, "fit", lambda net, loss, pairs, *rest, **more: seen.append(pairs) or fit(net, loss, pairs, *rest, **more)
+    )
+    shop = Workshop(SMALL, tmp_path, tmp_path / "work", CPU)
+    fold = shop.folds[1]
+    for name in METHODS:
+        shop.samples(fold, name, 2)
+    assert len(seen) == 10  # every network once, though methods share them
+    test = set(fold.test.patients)
+    for pairs in seen:
+        assert pairs.patients == fold.train.patients and not test & set(pairs.patients)
+    for source, n in (("real", 0), ("classical", 30), ("fresh", 8), ("PIG", 2)):
+        pairs = training_set(shop, fold, source, n)
+        assert len(pairs) == len(fold.train) + n and not test & set(pairs.patients)
+        assert torch.equal(pairs.masks[: len(fold.train)], fold.train.masks)
+    given = shop.samples(fold, "SegGuidedDif", 4).masks  # the masks that are given are those of training pairs, in turn
+    assert torch.equal(given, fold.train.masks[:4])
+
+
+def test_phantoms_for_measuring_are_nobody_elses():
+    from minipig.evidence import demo, likeness, usefulness
+
+    firsts = [usefulness.FRESH, usefulness.TEST, likeness.FLOOR, likeness.UNKNOWN]
+    alone = [likeness.REFERENCE, likeness.JUDGE, demo.FRESH, demo.TEST, demo.JUDGE, SMALL.seed]
+    seeds = [first + k for first in firsts for k in range(Protocol.folds)] + alone
+    assert len(seeds) == len(set(seeds))
+
+
+# --- the tables ---
+
+
+def test_every_row_has_a_value_for_every_fold_and_seed(done):
+    out, results = done
+    one, two = results[1]["rows"], results[2]["rows"]
+    assert {"real", "real+classical", "real+LDM_4", "real+SegGuidedDif_4", "real+ControlNet_4", "real+joint_4"} <= set(two)
+    assert {"real+PIG_2", "real+PIG_4", "real+PIG_6", "real+fresh_4", "real+PIG-matched_4"} <= set(two)
+    assert {"DDPM", "DDIM", "joint", "PIG", "real"} <= set(one)
+    for name, row in two.items():
+        control = name in {f"real+{control}_4" for control in tables.CONTROLS}
+        assert set(row) == {"dice", "iou", "precision", "recall", "fresh_dice"}
+        assert {len(values) for values in row.values()} == {2 if control else 4}
+        assert all(0 <= value <= 1 for values in row.values() for value in values)
+    for name, row in one.items():
+        assert {"fd", "kd", "fd_lesion", "fd_plain", "nearer"} <= set(row)
+        assert ("agreement" in row) == (name not in ("DDPM", "DDIM", "DPM++"))
+        assert {len(values) for values in row.values()} == {1 if name in tables.CONTROLS else 2}
+    for table, result in results.items():
+        assert json.loads((out / f"table{table}.json").read_text()) == json.loads(json.dumps(result))
+        assert set(result["provenance"]) == {"configuration", "seeds", "versions", "machine", "commit", "seconds"}
+    assert (out / "samples.png").stat().st_size > 10_000
+
+
+def test_values_are_in_the_order_of_folds_and_seeds(done):
+    out, results = done
+    for fold in (0, 1):
+        units = json.loads((out / f"fold_{fold}.json").read_text())
+        for seed in (0, 1):
+            record = units[f"segment/real+PIG_4/{seed}"]
+            row = results[2]["rows"]["real+PIG_4"]
+            assert row["dice"][2 * fold + seed] == record["dice"]
+            assert row["fresh_dice"][2 * fold + seed] == record["fresh"]["dice"]
+        assert results[1]["rows"]["PIG"]["fd"][fold] == units["measure/PIG"]["fd"]
+        low, high = units["measure/PIG"]["fd_interval"]
+        assert low <= high
+        assert units["network/guider"]["parameters"] > 0 and units["network/guider"]["forward_flops"] > 0
+
+
+def test_what_is_recorded_is_not_made_again_even_without_weights_and_samples(done, monkeypatch):
+    out, results = done
+    monkeypatch.setattr(Workshop, "network", lambda *_: pytest.fail("a network was asked for"))
+    monkeypatch.setattr(Workshop, "samples", lambda *_: pytest.fail("samples were asked for"))
+    for table in (1, 2):
+        assert run_table(table, SMALL, out, Path("nowhere"), CPU)["rows"] == results[table]["rows"]
+
+
+def test_folds_done_apart_and_in_another_order_are_the_same(done, tmp_path):
+    _, results = done
+    part = run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [1])
+    assert part["rows"] == {}  # the table is over the folds 0, 1, ... that are there
+    assert run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [0])["rows"] == results[2]["rows"]
+    with pytest.raises(ValueError, match="folds run from 0 to 1, not 2"):
+        run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [2])
+
+
+def test_a_prefix_of_samples_does_not_depend_on_how_many_are_drawn(done):
+    out, _ = done
+    shop = Workshop(SMALL, out, out / "work", CPU)
+    few, more = shop.samples(shop.folds[0], "PIG", 2), shop.samples(shop.folds[0], "PIG", 6)
+    assert torch.equal(few.images, more.images[:2]) and torch.equal(few.masks, more.masks[:2])
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(done, tmp_path):
+    """Killed twice, wherever it happens to be; the table then equals that of an undisturbed run with as many threads."""
+    script = SCRIPT.format(protocol=SMALL)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script]
+    calm = tmp_path / "calm"
+    subprocess.run([*command, calm], env=environment, check=True, capture_output=True)
+    disturbed = tmp_path / "disturbed"
+    for wanted in (3, 9):  # records to wait for before the kill
+        process = subprocess.Popen(
+            [*command, disturbed], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        path = disturbed / "fold_0.json"
+        while process.poll() is None and (not path.exists() or len(json.loads(path.read_text())) < wanted):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL  # it was not finished
+    subprocess.run([*command, disturbed], env=environment, check=True, capture_output=True)
+    ends = [json.loads((folder / "table2.json").read_text())["rows"] for folder in (calm, disturbed)]
+    assert ends[0] == ends[1] and ends[0]
+    assert not list(disturbed.rglob("*.part")) and not list(disturbed.rglob("fold_0/*.ckpt"))
+
+
+def test_another_protocol_is_refused_in_the_same_folder(done):
+    out, _ = done
+    with pytest.raises(ValueError, match="segmenter_steps 2 there, 5 here"):
+        run_table(2, replace(SMALL, segmenter_steps=5), out, out / "work", CPU)
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "fold_0.json").write_text('{"segment')
+    with pytest.raises(ValueError, match="fold_0.json is damaged"):
+        Records(tmp_path / "fold_0.json")
+
+
+def test_a_unit_made_under_another_key_is_made_anew(tmp_path):
+    records = Records(tmp_path / "r.json")
+    assert records.make("a", digest({"x": 1}), lambda: {"value": 1})["value"] == 1
+    assert records.make("a", digest({"x": 1}), lambda: pytest.fail("made twice"))["value"] == 1
+    assert records.make("a", digest({"x": 2}), lambda: {"value": 2})["value"] == 2
+    assert Records(tmp_path / "r.json").units["a"]["value"] == 2
+    assert digest({"x": 1, "y": 2}) == digest({"y": 2, "x": 1}) != digest({"x": 1, "y": 3})
+
+
+def test_keys_depend_on_what_decides_a_unit_and_on_nothing_else(tmp_path):
+    def key(protocol, name="PIG"):
+        shop = Workshop(protocol, tmp_path, tmp_path, CPU)
+        return shop.samples_key(shop.folds[0], name)
+
+    assert key(SMALL) == key(replace(SMALL, segmenter_steps=9, test=5))
+    for change in (dict(steps=4), dict(pairs=28), dict(seed=1), dict(rate=2e-3), dict(batch=5), dict(size=(16, 24))):
+        assert key(replace(SMALL, **change)) != key(SMALL), change
+    assert len({key(SMALL, name) for name in METHODS}) == len(METHODS)
+
+
+def test_real_data_have_their_own_rows_and_yardsticks(folder, tmp_path):
+    protocol = replace(SMALL, data=str(folder), pairs=1)
+    two = run_table(2, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
+    one = run_table(1, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
+    assert list(two) == ["real", "real+classical", "real+joint_4", "real+SegGuidedDif_4", "real+PIG_4"]
+    assert list(one) == ["real", "joint", "SegGuidedDif", "PIG"]
+    assert all(set(row) == {"dice", "iou", "precision", "recall"} for row in two.values())
+    assert all({"fd", "kd", "fd_lesion", "agreement"} <= set(row) for row in one.values())
+    assert str(folder) not in (tmp_path / "config.json").read_text() + (tmp_path / "table2.json").read_text()
+
+
+# --- what is said of them ---
+
+
+def test_gain_is_paired_by_fold_and_seed():
+    rows = {"a": {"dice": [0.5, 0.7, 0.6, 0.6]}, "b": {"dice": [0.4, 0.6, 0.3, 0.3, 0.9, 0.9]}}
+    mean, low, high = gain(rows, "a", "b")
+    assert mean == pytest.approx((0.1 + 0.3) / 2)  # fold 0: 0.1, fold 1: 0.3; fold 2 has no partner
+    assert low < mean < high and high - mean == pytest.approx(12.7062 * 0.1, rel=1e-4)  # Student's t, 1 degree of freedom
+
+
+def test_hypotheses_are_judged_by_the_papers_margins():
+    def dice(value):
+        return {"dice": [value + d for d in (0, 0.001, 0.002, 0.001)]}
+
+    two = {"real": dice(0.5), "real+PIG_2048": dice(0.6)} | {f"real+{c}_2048": dice(0.55) for c in tables.COMPARATORS}
+    one = {"DDIM": {"fd": [2.0, 2.0]}, "PIG": {"fd": [0.9, 1.0]}}
+    verdicts = hypotheses(one, two, 2048)
+    assert [v["holds"] for v in verdicts.values()] == [True, True, True]
+    assert verdicts["H1"]["estimate"] == pytest.approx(0.475)
+    assert verdicts["H2"]["estimate"] == pytest.approx(0.1) and verdicts["H3"]["estimate"] == pytest.approx(0.05)
+    two["real+joint_2048"] = dice(0.59)
+    assert not hypotheses(one, two, 2048)["H3"]["holds"]
+    assert hypotheses({"DDIM": {"fd": [2.0]}, "PIG": {"fd": [1.1]}}, two, 2048)["H1"]["holds"] is False
+
+
+def test_the_shown_table_has_a_line_for_each_row(done):
+    _, results = done
+    lines = show(2, results[2]["rows"]).splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == list(results[2]["rows"])
+    assert "gain in Dice" in lines[0] and lines[-1] == "mean ± standard deviation over 2 or 4 values"
+    assert "fd_lesion" in show(1, results[1]["rows"]).splitlines()[0]
+
+
+def test_a_fold_is_planned_without_repetition():
+    for table in (1, 2):
+        for fold in (0, 1):
+            units = plan(SMALL, table, fold)
+            assert len(units) == len(set(units))
+    assert len(plan(SMALL, 2, 0)) > len(plan(SMALL, 2, 1))  # controls, on one fold
+
+
+def test_the_sheet_shows_equal_seeds_side_by_side(done):
+    out, _ = done
+    figure = tables.sample_sheet(Workshop(SMALL, out, out / "work", CPU), columns=2)
+    labels = [ax.get_ylabel() for ax in figure.axes[::2]]
+    assert labels[0] == "real" and {"DDPM", "joint", "PIG"} <= set(labels)
+
+
+def test_freeze_measures_room_and_seeds(tmp_path):
+    result = freeze(tmp_path / "freeze.json", SMALL, [(8, 2, 1e-2), (4, 3, 1e-3)])
+    assert [(row["pairs"], row["steps"]) for row in result["cases"]] == [(8, 2), (4, 3)]
+    assert all(len(row[name]) == 2 and 0 <= min(row[name]) for row in result["cases"] for name in ("real", "real+fresh"))
+    assert json.loads((tmp_path / "freeze.json").read_text()) == json.loads(json.dumps(result))
+    assert np.isfinite(result["cases"][0]["real"]).all()

@@ -125,7 +125,7 @@ def test_resampled_interval_covers_a_known_frechet_distance():
     """Two features, N(0, I) and N((1, 0), 4 I): the true distance is 1 + 2 (2 - 1)^2 = 3."""
     draw, covered = np.random.default_rng(4), []
     reference = with_moments([0, 0], np.eye(2), n=5000)
-    for seed in range(60):
+    for seed in range(40):
         a = draw.normal(size=(300, 2)) * 2 + [1, 0]
         low, high = resampled(lambda rows: frechet_distance(rows, reference), a, seed, times=99)
         covered.append(low < 3 < high)

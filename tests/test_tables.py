@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from minipig.evidence import tables, workshop
+from minipig.evidence import likeness, tables, workshop
 from minipig.evidence.freeze import freeze
 from minipig.evidence.methods import METHODS
 from minipig.evidence.protocol import Protocol, folds_of
@@ -56,8 +57,9 @@ run_table(2, {protocol!r}, Path(sys.argv[1]), Path(sys.argv[1]) / "work", torch.
 
 @pytest.fixture(scope="module", autouse=True)
 def short_walks():
-    """Two steps each: what is tested here is the protocol, not the samples."""
+    """Two steps each, and few resamples: what is tested here is the protocol, not its numbers."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(likeness, "resampled", partial(likeness.resampled, times=5))
         for name, method in METHODS.items():
             patch.setitem(METHODS, name, replace(method, steps=2))
         yield
@@ -124,7 +126,7 @@ def test_a_generator_and_a_segmenter_learn_from_the_folds_training_patients_alon
 
 
 def test_phantoms_for_measuring_are_nobody_elses():
-    from minipig.evidence import demo, likeness, usefulness
+    from minipig.evidence import demo, usefulness
 
     firsts = [usefulness.FRESH, usefulness.TEST, likeness.FLOOR, likeness.UNKNOWN]
     alone = [likeness.REFERENCE, likeness.JUDGE, demo.FRESH, demo.TEST, demo.JUDGE, SMALL.seed]

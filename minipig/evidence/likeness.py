@@ -6,7 +6,7 @@ import numpy as np
 
 from ..files import load_checkpoint, save_checkpoint
 from ..pairs import Pairs
-from ..phantoms import phantoms
+from ..phantoms import SLICES, phantoms
 from ..seeds import seeded_network
 from ..segmentation import SegmentationUNet
 from ..train import Training
@@ -50,11 +50,16 @@ def judge(workshop: Workshop, fold: Fold | None) -> SegmentationUNet:
 
 
 def measured(workshop: Workshop, fold: Fold, source: str) -> Pairs:
-    """What is measured of a source: a method's samples; of "real", the floor, as many other phantoms or the fold's pairs."""
+    """What is measured of a source: a method's samples; of "real", the floor, as many strangers or the fold's pairs."""
     p = workshop.protocol
     if source in METHODS:
         return workshop.samples(fold, source, p.measured)
-    return phantoms(p.measured, p.size, FLOOR + fold.number) if p.phantom else fold.train
+    return strangers(p.measured, p.size, FLOOR + fold.number) if p.phantom else fold.train
+
+
+def strangers(n: int, size: tuple[int, int], seed: int) -> Pairs:
+    """n phantoms of n patients: independent, as a generator's samples are, and as slices of one patient are not."""
+    return phantoms(n * SLICES, size, seed).subset(range(0, n * SLICES, SLICES))
 
 
 def features(workshop: Workshop, pairs: Pairs, masked: bool) -> dict[str, np.ndarray]:
@@ -77,7 +82,7 @@ def features(workshop: Workshop, pairs: Pairs, masked: bool) -> dict[str, np.nda
 def truth(workshop: Workshop, fold: Fold | None) -> dict[str, np.ndarray]:
     """The features that samples are compared with: of fresh phantoms (fold None), or of the fold's test patients."""
     p = workshop.protocol
-    return features(workshop, phantoms(p.reference, p.size, REFERENCE) if fold is None else fold.test, masked=True)
+    return features(workshop, strangers(p.reference, p.size, REFERENCE) if fold is None else fold.test, masked=True)
 
 
 def measure(workshop: Workshop, fold: Fold, source: str) -> dict:

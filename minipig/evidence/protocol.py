@@ -33,7 +33,7 @@ class Protocol:
     segmenter_seeds: int = 2
     # measurement
     measured: int = 512  # samples of each method in Table 1
-    reference: int = 4096  # fresh phantoms that they are compared with
+    reference: int = 4096  # fresh phantoms, each of another patient, that they are compared with
     test: int = 2000  # fresh phantoms that every segmenter is tested on, besides its fold's patients
     judge_pairs: int = 8000
     judge_steps: int = 1500

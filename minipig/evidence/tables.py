@@ -158,9 +158,9 @@ def show(table: int, rows: dict[str, dict[str, list[float]]]) -> str:
     lines = [f"{'':28}" + "".join(f"{key:>17}" for key in keys) + ("" if table == 1 else "   gain in Dice (95 %)")]
     for name, row in rows.items():
         cells = [scale * np.array(row.get(key, [])) for key in keys]
-        spread = [c.std(ddof=1) if c.size > 1 else 0.0 for c in cells]
-        shown = [f"{c.mean():9.{digits}f} ± {s:5.{digits}f}" if c.size else " " * 17 for c, s in zip(cells, spread)]
-        line = f"{name:28}" + "".join(shown)
+        means = [f"{c.mean():9.{digits}f}" if c.size else "" for c in cells]
+        spreads = [f" ± {c.std(ddof=1):5.{digits}f}" if c.size > 1 else "" for c in cells]
+        line = f"{name:28}" + "".join(f"{mean + spread:17}" for mean, spread in zip(means, spreads))
         if table == 2 and name != "real" and len(row["dice"]) > 2:
             mean, low, high = (100 * v for v in gain(rows, name, "real"))
             line += f"   {mean:+.1f} ({low:+.1f}..{high:+.1f})"

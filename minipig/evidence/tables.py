@@ -155,12 +155,12 @@ def show(table: int, rows: dict[str, dict[str, list[float]]]) -> str:
     """Mean ± standard deviation of each row; of Table 2 in percent, with the paired gain in Dice over real only."""
     keys = [key for key in (DISTANCES if table == 1 else (*SCORES, "fresh_dice")) if any(key in row for row in rows.values())]
     scale, digits = (1, 3) if table == 1 else (100, 1)
-    lines = [f"{'':28}" + "".join(f"{key:>17}" for key in keys) + ("" if table == 1 else "   gain in Dice (95 %)")]
+    lines = [f"{'':33}" + "".join(f"{key:>17}" for key in keys) + ("" if table == 1 else "   gain in Dice (95 %)")]
     for name, row in rows.items():
         cells = [scale * np.array(row.get(key, [])) for key in keys]
         means = [f"{c.mean():9.{digits}f}" if c.size else "" for c in cells]
         spreads = [f" ± {c.std(ddof=1):5.{digits}f}" if c.size > 1 else "" for c in cells]
-        line = f"{name:28}" + "".join(f"{mean + spread:17}" for mean, spread in zip(means, spreads))
+        line = f"{name:33}" + "".join(f"{mean + spread:17}" for mean, spread in zip(means, spreads))
         if table == 2 and name != "real" and len(row["dice"]) > 2:
             mean, low, high = (100 * v for v in gain(rows, name, "real"))
             line += f"   {mean:+.1f} ({low:+.1f}..{high:+.1f})"

@@ -142,14 +142,14 @@ def test_every_row_has_a_value_for_every_fold_and_seed(done):
     one, two = results[1]["rows"], results[2]["rows"]
     assert {"real", "real+classical", "real+LDM_4", "real+SegGuidedDif_4", "real+ControlNet_4", "real+joint_4"} <= set(two)
     assert {"real+PIG_2", "real+PIG_4", "real+PIG_6", "real+fresh_4", "real+PIG-matched_4"} <= set(two)
-    assert {"DDPM", "DDIM", "joint", "PIG", "real"} <= set(one)
+    assert {"DDPM", "DDIM", "joint", "PIG", "real", "training"} <= set(one)
     for name, row in two.items():
         control = name in {f"real+{control}_4" for control in tables.CONTROLS}
         assert set(row) == {"dice", "iou", "precision", "recall", "fresh_dice"}
         assert {len(values) for values in row.values()} == {2 if control else 4}
         assert all(0 <= value <= 1 for values in row.values() for value in values)
     for name, row in one.items():
-        assert {"fd", "kd", "fd_lesion", "fd_plain", "nearer"} <= set(row)
+        assert {"fd", "kd", "fd_lesion", "fd_plain"} <= set(row) and ("nearer" in row) == (name != "training")
         assert ("agreement" in row) == (name not in ("DDPM", "DDIM", "DPM++"))
         assert {len(values) for values in row.values()} == {1 if name in tables.CONTROLS else 2}
     for table, result in results.items():
@@ -257,7 +257,7 @@ def test_real_data_have_their_own_rows_and_yardsticks(folder, tmp_path):
     two = run_table(2, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
     one = run_table(1, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
     assert list(two) == ["real", "real+classical", "real+joint_4", "real+SegGuidedDif_4", "real+PIG_4"]
-    assert list(one) == ["real", "joint", "SegGuidedDif", "PIG"]
+    assert list(one) == ["training", "joint", "SegGuidedDif", "PIG"]
     assert all(set(row) == {"dice", "iou", "precision", "recall"} for row in two.values())
     assert all({"fd", "kd", "fd_lesion", "agreement"} <= set(row) for row in one.values())
     assert str(folder) not in (tmp_path / "config.json").read_text() + (tmp_path / "table2.json").read_text()

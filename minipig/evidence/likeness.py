@@ -50,11 +50,12 @@ def judge(workshop: Workshop, fold: Fold | None) -> SegmentationUNet:
 
 
 def measured(workshop: Workshop, fold: Fold, source: str) -> Pairs:
-    """What is measured of a source: a method's samples; of "real", the floor, as many strangers or the fold's pairs."""
+    """What is measured of a source: a method's samples; of "training", the pairs that all methods of the fold learn from; of
+    "real", the floor, phantoms of as many strangers."""
     p = workshop.protocol
     if source in METHODS:
         return workshop.samples(fold, source, p.measured)
-    return strangers(p.measured, p.size, FLOOR + fold.number) if p.phantom else fold.train
+    return fold.train if source == "training" else strangers(p.measured, p.size, FLOOR + fold.number)
 
 
 def strangers(n: int, size: tuple[int, int], seed: int) -> Pairs:
@@ -108,12 +109,12 @@ def measure(workshop: Workshop, fold: Fold, source: str) -> dict:
             if distance == "fd":
                 found["kd"] = kernel_distance(values / scale, real / scale)
                 found["fd_interval"] = resampled(partial(frechet_distance, features_b=real / scale), values / scale, seed=0)
-        if p.phantom or source in METHODS:
+        if source != "training":  # all of it is known
             unknown = phantoms(len(fold.train), p.size, UNKNOWN + fold.number) if p.phantom else fold.test
             found["nearer"] = share_nearer(pairs.images, fold.train.images[: len(unknown)], unknown.images)
         if masked:
-            shown = pairs if p.phantom or source in METHODS else fold.test
-            found["agreement"] = pair_agreement(judge(workshop, known), shown)
+            yardstick = source == "training" and not p.phantom  # this judge knows the training pairs
+            found["agreement"] = pair_agreement(judge(workshop, known), fold.test if yardstick else pairs)
             shapes = mask_statistics(pairs.masks)
             found["masks"] = {"mean": shapes.mean(0).tolist(), "spread": shapes.std(0).tolist()}
         return found

@@ -43,10 +43,10 @@ HYPOTHESES = {
 
 
 def sources_1(protocol: Protocol) -> list[str]:
-    """The rows of Table 1 in every fold; "real" is the floor."""
+    """The rows of Table 1 in every fold; "real" is the floor, "training" what copies of the training pairs would get."""
     if not protocol.phantom:
-        return ["real", "joint", "SegGuidedDif", "PIG"]
-    return ["real", "DDPM", "DDIM", "DPM++", *COMPARATORS, "PIG", "PIG-matched"]
+        return ["training", "joint", "SegGuidedDif", "PIG"]
+    return ["real", "training", "DDPM", "DDIM", "DPM++", *COMPARATORS, "PIG", "PIG-matched"]
 
 
 def sources_2(protocol: Protocol) -> list[tuple[str, int]]:

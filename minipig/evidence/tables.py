@@ -8,7 +8,6 @@ RESULTS/samples.png  equal seeds of every method, side by side
 """
 
 import platform
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Callable
@@ -27,6 +26,7 @@ from .likeness import measure
 from .methods import METHODS
 from .metrics import interval
 from .protocol import Protocol
+from .units import commit
 from .usefulness import row_name, segment
 from .workshop import Workshop
 
@@ -110,9 +110,9 @@ def table_rows(workshop: Workshop, table: int) -> dict[str, dict[str, list[float
 
 
 def provenance(workshop: Workshop) -> dict:
-    """What the numbers came from: configuration, seeds, versions, the code's commit, and seconds, by kind of unit."""
-    p, here = workshop.protocol, Path(__file__).parent
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True)
+    """What the numbers came from: configuration, seeds, versions, the commit that made this table (each record names that of
+    its own), and seconds, by kind of unit."""
+    p = workshop.protocol
     seconds: dict[str, float] = {}
     for name, record in ((name, record) for records in workshop.records for name, record in records.units.items()):
         kind = name.split("/")[0]
@@ -122,7 +122,7 @@ def provenance(workshop: Workshop) -> dict:
         seeds={"data": p.seed, "segmenters": p.segmenter_seeds, "networks": "the first seven digits of their unit's hash"},
         versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         machine=dict(device=str(workshop.device), threads=torch.get_num_threads(), processor=platform.machine()),
-        commit=git.stdout.strip() or None,
+        commit=commit(),
         seconds=seconds,
     )
 

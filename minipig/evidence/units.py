@@ -6,7 +6,9 @@ or samples, in a working folder. A record that is there is never computed again,
 
 import hashlib
 import json
+import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from typing import Callable
 
@@ -18,8 +20,19 @@ def digest(key: dict) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
 
 
+@cache
+def commit() -> str | None:
+    """The commit of the code at work, with a + if the package has been changed since; None outside a checkout."""
+
+    def git(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["git", *words], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+
+    head = git("rev-parse", "HEAD").stdout.strip()
+    return head + "+" * (git("diff", "--quiet", "HEAD", "--", ".").returncode == 1) or None
+
+
 class Records:
-    """The records of one fold: {unit's name: {"key": digest, "seconds": seconds, ...}} in the JSON file `path`."""
+    """The records of one fold: {unit: {"key": digest, "commit": commit, "seconds": seconds, ...}} in the file `path`."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -35,11 +48,11 @@ class Records:
 
     def make(self, name: str, key: str, work: Callable[[], dict], again: bool = False) -> dict:
         """The unit's record. work() makes it where it is not there, or if it is to be made `again`; what it returns is saved,
-        with the seconds that it took."""
+        with the seconds that it took and the code's commit."""
         if (record := self.find(name, key)) and not again:
             return record
         start = time.monotonic()
         made = work()
-        self.units[name] = {"key": key, "seconds": round(time.monotonic() - start, 1)} | made
+        self.units[name] = {"key": key, "commit": commit(), "seconds": round(time.monotonic() - start, 1)} | made
         write_json(self.path, self.units)
         return self.units[name]

@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   python -m minipig sample runs/mine --solver dpm++2m       the same in a tenth of the time
   python -m minipig phantoms -n 24 --out FOLDER             phantoms as PNG, to see the layout
   python -m minipig table2 --folds 0                        real only against every method, the first of five folds
+  python -m minipig table2 --folds 0 --rows real PIG --steps 3000 --out runs/longer      what longer training changes
   python -m minipig bench --quick                           what a step costs here, into runs/bench.json
 
 A FOLDER holds images/ and masks/ with equal file names, and may hold manifest.csv with the columns name,patient.
@@ -115,7 +116,10 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(table, help=purpose, description=purpose, epilog=EXAMPLES, **layout)
         sub.add_argument("--data", default=Protocol.data, help="phantom, or a folder of real pairs (default: phantom)")
         sub.add_argument("--size", type=parse_size, default=Protocol.size, help="64, or 48x64 (default: 32)")
+        sub.add_argument("--pairs", type=int, default=Protocol.pairs, help="phantoms that are real (default: %(default)s)")
+        sub.add_argument("--steps", type=int, default=Protocol.steps, help="steps of each network (default: %(default)s)")
         sub.add_argument("--folds", type=int, nargs="+", metavar="K", help="the folds to work on now (default: 0 1 2 3 4)")
+        sub.add_argument("--rows", nargs="+", metavar="ROW", help="the rows to work on now, such as PIG (default: all)")
         sub.add_argument("--out", type=Path, metavar="FOLDER", help="records and tables (default: runs/tables/DATA)")
         sub.add_argument("--work", type=Path, metavar="FOLDER", help="weights and samples (default: OUT/work)")
         sub.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one, else cpu)")
@@ -189,8 +193,8 @@ def run_phantoms(args: argparse.Namespace, device: torch.device) -> None:
 def run_tables(args: argparse.Namespace, device: torch.device) -> None:
     """`minipig table1` and `minipig table2`."""
     out = args.out or Path("runs/tables") / Path(args.data).name
-    protocol = Protocol(data=args.data, size=args.size)
-    run_table(int(args.command[-1]), protocol, out, args.work or out / "work", device, args.folds)
+    protocol = Protocol(data=args.data, pairs=args.pairs, size=args.size, steps=args.steps)
+    run_table(int(args.command[-1]), protocol, out, args.work or out / "work", device, args.folds, args.rows)
     print(f"{out}/{args.command}.json holds it")
 
 

@@ -243,11 +243,13 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys)
 def test_the_table_commands_hand_over_what_was_asked(tmp_path, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(cli, "run_table", lambda *arguments: asked.append(arguments))
-    assert run("table1", "--folds", 0, 3, "--out", tmp_path) == 0
+    assert run("table1", "--folds", 0, 3, "--rows", "PIG", "joint", "--steps", 7, "--pairs", 60, "--out", tmp_path) == 0
     assert run("table2", "--data", "somewhere/set", "--size", "24x32", "--work", tmp_path / "w") == 0
-    (table, protocol, out, work, _, folds), (other, real, real_out, real_work, _, all_folds) = asked
-    assert (table, protocol, out, work, folds) == (1, Protocol(), tmp_path, tmp_path / "work", [0, 3])
-    assert (other, real.data, real.size, all_folds) == (2, "somewhere/set", (24, 32), None)
+    (table, protocol, out, work, _, folds, rows), (other, real, real_out, real_work, _, all_folds, all_rows) = asked
+    assert (table, protocol, folds, rows) == (1, Protocol(steps=7, pairs=60), [0, 3], ["PIG", "joint"])
+    assert (out, work) == (tmp_path, tmp_path / "work")
+    assert (other, all_folds, all_rows) == (2, None, None)
+    assert real == Protocol(data="somewhere/set", size=(24, 32))
     assert (real_out.as_posix(), real_work) == ("runs/tables/set", tmp_path / "w")
     assert "runs/tables/set/table2.json holds it" in capsys.readouterr().out
 
@@ -255,6 +257,8 @@ def test_the_table_commands_hand_over_what_was_asked(tmp_path, monkeypatch, caps
 def test_tables_refuse_folds_and_folders_that_are_not_there(tmp_path, capsys):
     assert run("table2", "--folds", 5, "--out", tmp_path) == 2
     assert "folds run from 0 to 4, not 5" in capsys.readouterr().err
+    assert run("table2", "--rows", "PIG", "DDIM", "--out", tmp_path) == 2
+    assert "table 2 has no row DDIM; it has real, fresh, classical, LDM" in capsys.readouterr().err
     assert run("table1", "--data", tmp_path / "nothing", "--out", tmp_path / "o") == 2
     assert "nothing/images is not a folder" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()

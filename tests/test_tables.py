@@ -190,6 +190,17 @@ def test_folds_done_apart_and_in_another_order_are_the_same(done, tmp_path):
         run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [2])
 
 
+def test_rows_can_be_made_alone(done, tmp_path):
+    _, results = done
+    one = run_table(1, SMALL, tmp_path, tmp_path / "work", CPU, [0], ["DPM++"])["rows"]
+    two = run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [0], ["PIG"])["rows"]
+    assert list(one) == ["DPM++"] and list(two) == ["real+PIG_2", "real+PIG_4", "real+PIG_6"]
+    assert one["DPM++"]["fd"] == results[1]["rows"]["DPM++"]["fd"][:1] and not (tmp_path / "samples.png").exists()
+    assert two["real+PIG_6"]["dice"] == results[2]["rows"]["real+PIG_6"]["dice"][:2]
+    weights = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "work" / "fold_0").glob("*.pt")}
+    assert weights == {"slice", "DPM++", "guider", "model_y-clean", "PIG"}  # what other rows need was not made
+
+
 def test_a_prefix_of_samples_does_not_depend_on_how_many_are_drawn(done):
     out, _ = done
     shop = Workshop(SMALL, out, out / "work", CPU)
@@ -237,6 +248,7 @@ def test_a_unit_made_under_another_key_is_made_anew(tmp_path):
     assert records.make("a", digest({"x": 1}), lambda: {"value": 1})["value"] == 1
     assert records.make("a", digest({"x": 1}), lambda: pytest.fail("made twice"))["value"] == 1
     assert records.make("a", digest({"x": 2}), lambda: {"value": 2})["value"] == 2
+    assert set(records.units["a"]) == {"key", "commit", "seconds", "value"}
     assert Records(tmp_path / "r.json").units["a"]["value"] == 2
     assert digest({"x": 1, "y": 2}) == digest({"y": 2, "x": 1}) != digest({"x": 1, "y": 3})
 

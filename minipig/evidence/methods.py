@@ -75,6 +75,13 @@ def new_masks_first(mask_net: nn.Module, model_y: nn.Module, start: Start) -> tu
     return seg_guided.draw(model_y, start)
 
 
+def finished_masks(guider: nn.Module, model_y: nn.Module, start: Start) -> tuple[Tensor, Tensor]:
+    """PIG in two walks: its masks, and once they are finished slices for them, as SegGuidedDif draws. What PIG's masks are
+    worth without a guide that is still at work."""
+    start.masks, _ = pig.draw(guider, model_y, start)
+    return seg_guided.draw(model_y, start)
+
+
 METHODS = {
     # Table 1 alone: no masks
     "DDPM": Method(("slice",), slices_alone, "ddim", steps=1024, eta=1.0),
@@ -87,8 +94,9 @@ METHODS = {
     "ControlNet": Method(("control",), seg_guided.draw),
     "PIG": Method(("guider", "model_y-clean"), pig.draw),  # the default guide rule
     "PIG-matched": Method(("guider", "model_y-matched"), pig.draw),
-    # controls: whose masks, which network, and what a budget of two networks does for one
+    # controls: whose masks, finished or not, which network, and what a budget of two networks does for one
     "SegGuidedDif-newmasks": Method(("mask", "model_y-clean"), new_masks_first),
+    "PIG-finished": Method(("guider", "model_y-clean"), finished_masks),
     "PIG-matched-oldmasks": Method(("model_y-matched",), seg_guided.draw),
     "joint-wide": Method(("joint-wide",), joint.draw),
 }

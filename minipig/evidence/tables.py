@@ -31,7 +31,7 @@ from .usefulness import row_name, segment
 from .workshop import Workshop
 
 COMPARATORS = ("LDM", "SegGuidedDif", "ControlNet", "joint")
-CONTROLS = ("SegGuidedDif-newmasks", "PIG-matched-oldmasks", "joint-wide")  # of phantoms, on the first fold only
+CONTROLS = ("SegGuidedDif-newmasks", "PIG-finished", "PIG-matched-oldmasks", "joint-wide")  # phantoms, first fold
 DISTANCES = ("fd", "kd", "fd_lesion", "fd_plain", "agreement", "nearer")
 
 # Written down before any generator was compared, the paper's own margins: what is claimed, the bound, and its side
@@ -68,22 +68,32 @@ def plan(protocol: Protocol, table: int, fold: int) -> list[tuple[Callable, tupl
 
 
 def run_table(
-    table: int, protocol: Protocol, out: Path, work: Path, device: torch.device, folds: list[int] | None = None
+    table: int,
+    protocol: Protocol,
+    out: Path,
+    work: Path,
+    device: torch.device,
+    folds: list[int] | None = None,
+    sources: list[str] | None = None,
 ) -> dict:
-    """Do what is not yet recorded of these folds (None: all), then write and print the table of all that is recorded."""
+    """Do what is not yet recorded of these folds and sources (None: all), then write and print the table of all that is."""
     chosen = range(protocol.folds) if folds is None else folds
     if not set(chosen) <= set(range(protocol.folds)):
         raise ValueError(f"folds run from 0 to {protocol.folds - 1}, not {', '.join(map(str, chosen))}")
+    known = [arguments[0] for _, arguments in plan(protocol, table, 0)]
+    if unknown := set(sources or ()) - set(known):
+        raise ValueError(f"table {table} has no row {', '.join(sorted(unknown))}; it has {', '.join(dict.fromkeys(known))}")
     workshop = Workshop(protocol, out, work, device)
     claim_folder(out, asdict(protocol) | {"data": Path(protocol.data).name})
     todo = [(workshop.folds[k], *unit) for k in chosen for unit in plan(protocol, table, k)]
+    todo = [unit for unit in todo if sources is None or unit[2][0] in sources]
     with tqdm(total=len(todo), desc=f"table {table}", unit="record", disable=None) as bar:
         for fold, function, arguments in todo:
             function(workshop, fold, *arguments)
             bar.update()
     result = {"rows": table_rows(workshop, table), "provenance": provenance(workshop)}
     write_json(out / f"table{table}.json", result)
-    if table == 1 and not (out / "samples.png").exists():
+    if table == 1 and sources is None and 0 in chosen and not (out / "samples.png").exists():
         plot.save(sample_sheet(workshop), out / "samples.png")
     print(show(table, result["rows"]))
     return result
@@ -161,7 +171,7 @@ def show(table: int, rows: dict[str, dict[str, list[float]]]) -> str:
         means = [f"{c.mean():9.{digits}f}" if c.size else "" for c in cells]
         spreads = [f" ± {c.std(ddof=1):5.{digits}f}" if c.size > 1 else "" for c in cells]
         line = f"{name:33}" + "".join(f"{mean + spread:17}" for mean, spread in zip(means, spreads))
-        if table == 2 and name != "real" and len(row["dice"]) > 2:
+        if table == 2 and name != "real" and "real" in rows and len(row["dice"]) > 2:
             mean, low, high = (100 * v for v in gain(rows, name, "real"))
             line += f"   {mean:+.1f} ({low:+.1f}..{high:+.1f})"
         lines.append(line)

@@ -121,6 +121,9 @@ def test_a_generator_and_a_segmenter_learn_from_the_folds_training_patients_alon
         pairs = training_set(shop, fold, source, n)
         assert len(pairs) == len(fold.train) + n and not test & set(pairs.patients)
         assert torch.equal(pairs.masks[: len(fold.train)], fold.train.masks)
+    both = training_set(shop, fold, "classical+PIG", 2)
+    assert torch.equal(both.images[-2:], shop.samples(fold, "PIG", 2).images)
+    assert torch.equal(both.images[:-2], training_set(shop, fold, "classical", 2).images)
     given = shop.samples(fold, "SegGuidedDif", 4).masks  # the masks that are given are those of training pairs, in turn
     assert torch.equal(given, fold.train.masks[:4])
 
@@ -142,6 +145,7 @@ def test_every_row_has_a_value_for_every_fold_and_seed(done):
     one, two = results[1]["rows"], results[2]["rows"]
     assert {"real", "real+classical", "real+LDM_4", "real+SegGuidedDif_4", "real+ControlNet_4", "real+joint_4"} <= set(two)
     assert {"real+PIG_2", "real+PIG_4", "real+PIG_6", "real+fresh_4", "real+PIG-matched_4"} <= set(two)
+    assert {"real+classical+SegGuidedDif_4", "real+classical+PIG_4"} <= set(two)
     assert {"DDPM", "DDIM", "joint", "PIG", "real", "training"} <= set(one)
     for name, row in two.items():
         control = name in {f"real+{control}_4" for control in tables.CONTROLS}
@@ -268,7 +272,8 @@ def test_real_data_have_their_own_rows_and_yardsticks(folder, tmp_path):
     protocol = replace(SMALL, data=str(folder), pairs=1)
     two = run_table(2, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
     one = run_table(1, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
-    assert list(two) == ["real", "real+classical", "real+joint_4", "real+SegGuidedDif_4", "real+PIG_4"]
+    names = ["real", "real+classical", "real+joint_4", "real+SegGuidedDif_4", "real+PIG_4", "real+classical+PIG_4"]
+    assert list(two) == names
     assert list(one) == ["training", "joint", "SegGuidedDif", "PIG"]
     assert all(set(row) == {"dice", "iou", "precision", "recall"} for row in two.values())
     assert all({"fd", "kd", "fd_lesion", "agreement"} <= set(row) for row in one.values())

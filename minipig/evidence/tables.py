@@ -53,9 +53,10 @@ def sources_2(protocol: Protocol) -> list[tuple[str, int]]:
     """The rows of Table 2 in every fold, as (source, how many pairs of it)."""
     n = protocol.synthetic
     if not protocol.phantom:
-        return [("real", 0), ("classical", n), ("joint", n), ("SegGuidedDif", n), ("PIG", n)]
-    rows = [("real", 0), ("fresh", n), ("classical", n), *((name, n) for name in COMPARATORS)]
-    return [*rows, ("PIG", n // 2), ("PIG", n), ("PIG", 3 * n // 2), ("PIG-matched", n)]
+        return [("real", 0), *((source, n) for source in ("classical", "joint", "SegGuidedDif", "PIG", "classical+PIG"))]
+    rows = [("real", 0), *((source, n) for source in ("fresh", "classical", *COMPARATORS))]
+    rows += [("PIG", n // 2), ("PIG", n), ("PIG", 3 * n // 2), ("PIG-matched", n)]
+    return [*rows, ("classical+SegGuidedDif", n), ("classical+PIG", n)]
 
 
 def plan(protocol: Protocol, table: int, fold: int) -> list[tuple[Callable, tuple]]:

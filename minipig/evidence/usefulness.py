@@ -13,17 +13,28 @@ from .workshop import Workshop
 
 FRESH, TEST = 5001, 5101  # seeds of phantoms that no generator sees; the fold's number is added to the first
 
+BESIDES = "classical+"  # a method's pairs beside classical augmentation
+
 many = cache(phantoms)  # the test phantoms, which all segmenters share
 
 
 def row_name(source: str, n: int) -> str:
-    """The row of Table 2: real, real+classical, real+PIG_2048, ..."""
+    """The row of Table 2: real, real+classical, real+PIG_2048, real+classical+PIG_2048, ..."""
     return {"real": "real", "classical": "real+classical"}.get(source, f"real+{source}_{n}")
 
 
+def source_key(workshop: Workshop, fold: Fold, source: str) -> str:
+    """The hash of what decides the pairs that are added."""
+    method = source.removeprefix(BESIDES)
+    return source[: -len(method)] + workshop.samples_key(fold, method)
+
+
 def training_set(workshop: Workshop, fold: Fold, source: str, n: int) -> Pairs:
-    """The fold's real pairs and n more: of a method, "classical", "fresh" (other phantoms), or "real" (no more)."""
+    """The fold's real pairs and n more: of a method, "classical", "fresh" (other phantoms), or "real" (no more); of
+    "classical+PIG", n of either."""
     p = workshop.protocol
+    if source.startswith(BESIDES):
+        return training_set(workshop, fold, "classical", n) + workshop.samples(fold, source.removeprefix(BESIDES), n)
     if source == "real":
         return fold.train
     if source == "classical":
@@ -40,7 +51,7 @@ def segment(workshop: Workshop, fold: Fold, source: str, n: int, seed: int) -> d
     """
     p, records = workshop.protocol, workshop.records[fold.number]
     own = dict(steps=p.segmenter_steps, batch=p.segmenter_batch, rate=p.segmenter_rate, seed=seed, test=p.test)
-    own |= dict(source=workshop.samples_key(fold, source), n=n, data=workshop.data_key(fold))
+    own |= dict(source=source_key(workshop, fold, source), n=n, data=workshop.data_key(fold))
     name, key = f"segment/{row_name(source, n)}/{seed}", digest(own)
     if record := records.find(name, key):
         return record

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from minipig.evidence import likeness, tables, workshop
+from minipig.evidence import likeness, tables, units, workshop
 from minipig.evidence.freeze import freeze
 from minipig.evidence.methods import METHODS
 from minipig.evidence.protocol import Protocol, folds_of
@@ -97,6 +97,22 @@ def test_no_patient_and_no_identical_image_is_on_both_sides_of_a_fold(folder):
         assert len(names) == len(set(names))  # every pair is tested on once
 
 
+def test_a_folders_folds_are_in_no_order_of_patients(folder):
+    """So that the first pairs of a fold, or the first masks that a method is given, are not those of a few patients."""
+    for fold in folds_of(Protocol(data=str(folder), size=(16, 16), folds=3)):
+        assert fold.train.patients != sorted(fold.train.patients)
+
+
+def test_too_few_patients_for_the_folds_are_told_at_once(tmp_path):
+    phantoms(12, (16, 16), seed=4).save(tmp_path)
+    with pytest.raises(ValueError, match="5 folds need as many patients, not 3"):
+        folds_of(Protocol(data=str(tmp_path), size=(16, 16)))
+    pairs = phantoms(5, (16, 16), seed=4)
+    Pairs(pairs.masks, pairs.images, pairs.names, list("abcde")).save(tmp_path / "single")
+    with pytest.raises(ValueError, match="a fold has 1 pair to be tested on, of 5; it takes at least 2"):
+        folds_of(Protocol(data=str(tmp_path / "single"), size=(16, 16)))
+
+
 def test_the_twin_would_leak_if_folds_went_by_patient_alone(folder):
     (fold,) = [fold for fold in folds_of(Protocol(data=str(folder), size=(16, 16), folds=3)) if "twin.png" in fold.test.names]
     assert "S4P0000_0.png" in fold.test.names
@@ -159,22 +175,22 @@ def test_every_row_has_a_value_for_every_fold_and_seed(done):
     for table, result in results.items():
         assert json.loads((out / f"table{table}.json").read_text()) == json.loads(json.dumps(result))
         assert set(result["provenance"]) == {"configuration", "seeds", "versions", "machine", "commit", "seconds"}
-    assert (out / "samples.png").stat().st_size > 10_000
+    assert all((out / name).stat().st_size > 10_000 for name in ("samples.png", "nearest.png"))
 
 
 def test_values_are_in_the_order_of_folds_and_seeds(done):
     out, results = done
     for fold in (0, 1):
-        units = json.loads((out / f"fold_{fold}.json").read_text())
+        records = json.loads((out / f"fold_{fold}.json").read_text())
         for seed in (0, 1):
-            record = units[f"segment/real+PIG_4/{seed}"]
+            record = records[f"segment/real+PIG_4/{seed}"]
             row = results[2]["rows"]["real+PIG_4"]
             assert row["dice"][2 * fold + seed] == record["dice"]
             assert row["fresh_dice"][2 * fold + seed] == record["fresh"]["dice"]
-        assert results[1]["rows"]["PIG"]["fd"][fold] == units["measure/PIG"]["fd"]
-        low, high = units["measure/PIG"]["fd_interval"]
+        assert results[1]["rows"]["PIG"]["fd"][fold] == records["measure/PIG"]["fd"]
+        low, high = records["measure/PIG"]["fd_interval"]
         assert low <= high
-        assert units["network/guider"]["parameters"] > 0 and units["network/guider"]["forward_flops"] > 0
+        assert records["network/guider"]["parameters"] > 0 and records["network/guider"]["forward_flops"] > 0
 
 
 def test_what_is_recorded_is_not_made_again_even_without_weights_and_samples(done, monkeypatch):
@@ -199,7 +215,7 @@ def test_rows_can_be_made_alone(done, tmp_path):
     one = run_table(1, SMALL, tmp_path, tmp_path / "work", CPU, [0], ["DPM++"])["rows"]
     two = run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [0], ["PIG"])["rows"]
     assert list(one) == ["DPM++"] and list(two) == ["real+PIG_2", "real+PIG_4", "real+PIG_6"]
-    assert one["DPM++"]["fd"] == results[1]["rows"]["DPM++"]["fd"][:1] and not (tmp_path / "samples.png").exists()
+    assert one["DPM++"]["fd"] == results[1]["rows"]["DPM++"]["fd"][:1] and (tmp_path / "nearest.png").exists()
     assert two["real+PIG_6"]["dice"] == results[2]["rows"]["real+PIG_6"]["dice"][:2]
     weights = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "work" / "fold_0").glob("*.pt")}
     assert weights == {"slice", "DPM++", "guider", "model_y-clean", "PIG"}  # what other rows need was not made
@@ -257,6 +273,41 @@ def test_a_unit_made_under_another_key_is_made_anew(tmp_path):
     assert digest({"x": 1, "y": 2}) == digest({"y": 2, "x": 1}) != digest({"x": 1, "y": 3})
 
 
+def test_two_processes_on_one_fold_keep_each_others_records(tmp_path):
+    path = tmp_path / "r.json"
+    one, two = Records(path), Records(path)
+    one.make("a", "k", lambda: two.make("b", "k", lambda: {"value": 2}) and {"value": 1})
+    assert {name: unit["value"] for name, unit in Records(path).units.items()} == {"a": 1, "b": 2}
+
+
+def test_the_commit_is_named_where_there_is_one(monkeypatch):
+    def git(words, **_):
+        return subprocess.CompletedProcess(words, returncode, stdout)
+
+    monkeypatch.setattr(units.subprocess, "run", git)
+    for stdout, returncode, expected in (("c0ffee\n", 0, "c0ffee"), ("c0ffee\n", 1, "c0ffee+"), ("", 128, None)):
+        assert units.commit.__wrapped__() == expected
+    monkeypatch.setattr(units.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("git")))
+    assert units.commit.__wrapped__() is None
+
+
+def test_lesion_crops_fit_the_judge_at_every_size(tmp_path):
+    for size in ((24, 32), (40, 40), (16, 16), (56, 64)):
+        shop = Workshop(replace(SMALL, size=size, judge_steps=1), tmp_path / str(size), tmp_path / str(size), CPU)
+        pairs = phantoms(4, size, seed=3)
+        assert likeness.features(shop, pairs, masked=True)["fd_lesion"].shape[0] == 4, size
+
+
+def test_a_record_of_other_settings_is_no_row(done, tmp_path):
+    out, _ = done
+    for fold in (0, 1):
+        records = json.loads((out / f"fold_{fold}.json").read_text())
+        records["segment/real/0"]["key"] = "of another time"
+        (tmp_path / f"fold_{fold}.json").write_text(json.dumps(records))
+    rows = tables.table_rows(Workshop(SMALL, tmp_path, tmp_path, CPU), 2)
+    assert "real" not in rows and "real+PIG_4" in rows
+
+
 def test_keys_depend_on_what_decides_a_unit_and_on_nothing_else(tmp_path):
     def key(protocol, name="PIG"):
         shop = Workshop(protocol, tmp_path, tmp_path, CPU)
@@ -277,6 +328,7 @@ def test_real_data_have_their_own_rows_and_yardsticks(folder, tmp_path):
     assert list(one) == ["training", "joint", "SegGuidedDif", "PIG"]
     assert all(set(row) == {"dice", "iou", "precision", "recall"} for row in two.values())
     assert all({"fd", "kd", "fd_lesion", "agreement"} <= set(row) for row in one.values())
+    assert [name for name, row in one.items() if "neighbour" in row] == ["joint", "SegGuidedDif", "PIG"]
     assert str(folder) not in (tmp_path / "config.json").read_text() + (tmp_path / "table2.json").read_text()
 
 
@@ -287,7 +339,10 @@ def test_gain_is_paired_by_fold_and_seed():
     rows = {"a": {"dice": [0.5, 0.7, 0.6, 0.6]}, "b": {"dice": [0.4, 0.6, 0.3, 0.3, 0.9, 0.9]}}
     mean, low, high = gain(rows, "a", "b")
     assert mean == pytest.approx((0.1 + 0.3) / 2)  # fold 0: 0.1, fold 1: 0.3; fold 2 has no partner
-    assert low < mean < high and high - mean == pytest.approx(12.7062 * 0.1, rel=1e-4)  # Student's t, 1 degree of freedom
+    half = 12.7062 * np.hypot(0.1, -0.1) * np.sqrt(1 / 2 + 1)  # Student's t, 1 degree of freedom
+    assert low < mean < high and high - mean == pytest.approx(half, rel=1e-4)
+    with pytest.raises(ValueError, match="no dice of the row c yet"):
+        gain(rows | {"c": {"dice": [0.5]}}, "a", "c")
 
 
 def test_hypotheses_are_judged_by_the_papers_margins():
@@ -296,13 +351,31 @@ def test_hypotheses_are_judged_by_the_papers_margins():
 
     two = {"real": dice(0.5), "real+PIG_2048": dice(0.6)} | {f"real+{c}_2048": dice(0.55) for c in tables.COMPARATORS}
     one = {"DDIM": {"fd": [2.0, 2.0]}, "PIG": {"fd": [0.9, 1.0]}}
-    verdicts = hypotheses(one, two, 2048)
-    assert [v["holds"] for v in verdicts.values()] == [True, True, True]
-    assert verdicts["H1"]["estimate"] == pytest.approx(0.475)
-    assert verdicts["H2"]["estimate"] == pytest.approx(0.1) and verdicts["H3"]["estimate"] == pytest.approx(0.05)
+    judged = hypotheses(one, two, Protocol())
+    assert [v["holds"] for v in judged.values()] == [True, True, True]
+    assert judged["H1"]["estimate"] == pytest.approx(0.475)
+    assert judged["H2"]["estimate"] == pytest.approx(0.1) and judged["H3"]["estimate"] == pytest.approx(0.05)
+    said = tables.verdicts(one, two, Protocol()).splitlines()
+    assert len(said) == 3 and said[0].startswith("H1 holds") and "at most 0.503? 0.475 (95 %" in said[0]
+    assert [v["decided"] for v in judged.values()] == [False, True, True]  # two folds that differ leave H1 open
     two["real+joint_2048"] = dice(0.59)
-    assert not hypotheses(one, two, 2048)["H3"]["holds"]
-    assert hypotheses({"DDIM": {"fd": [2.0]}, "PIG": {"fd": [1.1]}}, two, 2048)["H1"]["holds"] is False
+    assert not hypotheses(one, two, Protocol())["H3"]["holds"]
+    assert hypotheses({"DDIM": {"fd": [2.0]}, "PIG": {"fd": [1.1]}}, two, Protocol())["H1"]["holds"] is False
+
+
+def test_hypotheses_compare_the_same_folds_only():
+    """Where one row is ahead of another, what both have is compared: neither broadcast nor averaged over other folds."""
+    two = {"real": {"dice": [0.5] * 4}, "real+PIG_2048": {"dice": [0.6, 0.6, 0.2, 0.2]}}
+    two |= {f"real+{c}_2048": {"dice": [0.55, 0.55]} for c in tables.COMPARATORS}
+    two["real+joint_2048"] = {"dice": [0.5, 0.5, 0.9, 0.9]}  # the best of all, but in a fold that the others lack
+    one = {"DDIM": {"fd": [2.0]}, "PIG": {"fd": [1.0, 8.0, 8.0]}}
+    judged = hypotheses(one, two, Protocol())
+    assert judged["H1"]["estimate"] == pytest.approx(0.5)
+    assert judged["H2"]["estimate"] == pytest.approx(-0.1)
+    assert judged["H3"]["estimate"] == pytest.approx(0.05) and judged["H3"]["best"] != "real+joint_2048"
+    assert tables.verdicts({"PIG": {"fd": [1.0]}}, two, Protocol()).startswith(
+        "hypotheses: there is no fd of the row DDIM yet"
+    )
 
 
 def test_the_shown_table_has_a_line_for_each_row(done):
@@ -321,11 +394,20 @@ def test_a_fold_is_planned_without_repetition():
     assert len(plan(SMALL, 2, 0)) > len(plan(SMALL, 2, 1))  # controls, on one fold
 
 
-def test_the_sheet_shows_equal_seeds_side_by_side(done):
-    out, _ = done
-    figure = tables.sample_sheet(Workshop(SMALL, out, out / "work", CPU), columns=2)
-    labels = [ax.get_ylabel() for ax in figure.axes[::2]]
-    assert labels[0] == "real" and {"DDPM", "joint", "PIG"} <= set(labels)
+def test_the_sheets_show_equal_seeds_side_by_side_and_what_each_is_nearest_to():
+    known, samples = phantoms(6, (16, 16), seed=1), phantoms(4, (16, 16), seed=2)
+    copies = known.subset([5, 3])
+    figures = tables.sheets(known, {"PIG": samples, "copier": copies})
+    rows = {
+        name: {ax.get_ylabel(): figure.axes[i : i + 2] for i, ax in enumerate(figure.axes) if ax.get_ylabel()}
+        for name, figure in figures.items()
+    }
+    assert list(rows["samples.png"]) == ["real", "PIG", "copier"]
+    beside = rows["nearest.png"]
+    assert list(beside) == ["PIG", "nearest to PIG", "copier", "nearest to copier"]
+    shown = {name: [ax.images[0].get_array() for ax in axes] for name, axes in beside.items()}
+    for drawn, copied, i in zip(shown["copier"], shown["nearest to copier"], (5, 3)):
+        assert np.array_equal(drawn, copied) and np.array_equal(drawn, known.images[i, 0])
 
 
 def test_freeze_measures_room_and_seeds(tmp_path):

@@ -3,6 +3,9 @@
 A sensible experiment leaves room between real only and the ceiling (as many fresh phantoms as a generator will add), trains
 its segmenters for as long as serves both rows, and has seeds whose noise is small against that room. This measures all three
 on phantoms alone, and writes them to the JSON file FILE.
+
+The phantoms are those that the tables use: the first real ones, the fresh ones of fold 0, and the 2,000 that segmenters are
+tested on. So the choice favours a segmenter that suits these, in every row alike; no generator had been trained.
 """
 
 import sys
@@ -28,7 +31,6 @@ CASES = [
     (400, 300, 3e-3),
     (400, 600, 3e-3),
     (200, 300, 1e-2),
-    (800, 300, 1e-2),
 ]
 SEEDS = 2
 

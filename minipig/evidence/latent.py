@@ -4,7 +4,8 @@ The autoencoder halves both sides and keeps two channels, half as many numbers a
 standard normal by a small Kullback-Leibler term, and exactly of mean 0 and variance 1 once they are scaled. The diffusion
 sees the mask with 2x2 pixels in the channels of one, so none of it is lost, and works on the same grid as all other networks
 here, which fold slices likewise. (The original's adversarial and perceptual losses need networks that small grey images
-do not have; the plain squared error stands for them.)
+do not have; the plain squared error stands for them, and the diffusion learns from mean latents, without the noise that the
+autoencoder was trained under.)
 """
 
 from dataclasses import replace

@@ -12,7 +12,15 @@ from ..segmentation import SegmentationUNet
 from ..train import Training
 from .features import crops, learnt_features, mask_statistics, plain_slice_features, where_a_lesion_seems
 from .methods import METHODS
-from .metrics import frechet_distance, kernel_distance, pair_agreement, resampled, share_nearer, train_segmenter
+from .metrics import (
+    frechet_distance,
+    kernel_distance,
+    neighbour_ratio,
+    pair_agreement,
+    resampled,
+    share_nearer,
+    train_segmenter,
+)
 from .protocol import Fold
 from .units import digest
 from .workshop import Workshop
@@ -72,6 +80,7 @@ def features(workshop: Workshop, pairs: Pairs, masked: bool) -> dict[str, np.nda
     side = min(workshop.protocol.size) // 2
     if workshop.protocol.phantom:
         net = judge(workshop, None)
+        side = max(side // net.multiple, 1) * net.multiple
         lesions = crops(pairs.images, where_a_lesion_seems(net, pairs.images), side)
         found = {"fd": learnt_features(net, pairs.images), "fd_lesion": learnt_features(net, lesions)}
         return found | {"fd_plain": plain_slice_features(pairs.images)}
@@ -86,14 +95,28 @@ def truth(workshop: Workshop, fold: Fold | None) -> dict[str, np.ndarray]:
     return features(workshop, strangers(p.reference, p.size, REFERENCE) if fold is None else fold.test, masked=True)
 
 
-def measure(workshop: Workshop, fold: Fold, source: str) -> dict:
-    """The record of a source: Fréchet and kernel distances to the truth, of equally many samples for every method; the share
-    of samples that are nearer to the training set than to as many unknown slices; and, if there are masks, pair agreement
-    and the masks' statistics."""
-    p, records = workshop.protocol, workshop.records[fold.number]
+@cache
+def yardsticks(workshop: Workshop) -> dict[str, np.ndarray]:
+    """The standard deviation of each plain feature, by which it is measured: over the reference phantoms, or the folder."""
+    if workshop.protocol.phantom:
+        return {"fd_plain": truth(workshop, None)["fd_plain"].std(0)}
+    first = workshop.folds[0]
+    return {name: found.std(0) for name, found in features(workshop, first.train + first.test, masked=True).items()}
+
+
+def measure_unit(workshop: Workshop, fold: Fold, source: str) -> tuple[str, str]:
+    """The name and the key of a source's record."""
+    p = workshop.protocol
     own = dict(source=workshop.samples_key(fold, source), data=workshop.data_key(fold))
     own |= dict(measured=p.measured, reference=p.reference, judge=[p.judge_pairs, p.judge_steps])
-    name, key = f"measure/{source}", digest(own)
+    return f"measure/{source}", digest(own)
+
+
+def measure(workshop: Workshop, fold: Fold, source: str) -> dict:
+    """The record of a source: Fréchet and kernel distances to the truth, of equally many samples for every method; how much
+    of them is remembered; and, if there are masks, pair agreement and the masks' statistics."""
+    p, records = workshop.protocol, workshop.records[fold.number]
+    name, key = measure_unit(workshop, fold, source)
     if record := records.find(name, key):
         return record
     pairs = measured(workshop, fold, source)
@@ -104,14 +127,16 @@ def measure(workshop: Workshop, fold: Fold, source: str) -> dict:
         found = {}
         for distance, values in features(workshop, pairs, masked).items():
             real = truth(workshop, known)[distance]
-            scale = 1 if p.phantom and distance != "fd_plain" else real.std(0)  # plain features have units of their own
+            scale = yardsticks(workshop).get(distance, 1)  # plain features are each in units of their own
             found[distance] = frechet_distance(values / scale, real / scale)
             if distance == "fd":
                 found["kd"] = kernel_distance(values / scale, real / scale)
                 found["fd_interval"] = resampled(partial(frechet_distance, features_b=real / scale), values / scale, seed=0)
-        if source != "training":  # all of it is known
-            unknown = phantoms(len(fold.train), p.size, UNKNOWN + fold.number) if p.phantom else fold.test
-            found["nearer"] = share_nearer(pairs.images, fold.train.images[: len(unknown)], unknown.images)
+        if source != "training" and p.phantom:
+            unknown = phantoms(len(fold.train), p.size, UNKNOWN + fold.number)
+            found["nearer"] = share_nearer(pairs.images, fold.train.images, unknown.images)
+        elif source != "training":  # there are not as many real slices that are unknown
+            found["neighbour"] = neighbour_ratio(pairs.images, fold.train.images, fold.test.images)
         if masked:
             yardstick = source == "training" and not p.phantom  # this judge knows the training pairs
             found["agreement"] = pair_agreement(judge(workshop, known), fold.test if yardstick else pairs)

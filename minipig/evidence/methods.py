@@ -1,7 +1,9 @@
 """Every method of both tables by its row's name: the networks it trains, how it draws, and what it is called in the field.
 
-A network that two methods share is trained once a fold. All are of one preset, trained by one loop for equally many steps;
-all samples come from one walk, `start.Start.walk`. So methods differ by what their networks are shown, and by nothing else.
+A network that two methods share is trained once a fold. All are trained by one loop for equally many steps, and all samples
+come from one walk, `start.Start.walk`. What differs besides what the networks are shown: DDPM and DDIM walk as in the paper,
+1,024 and 256 steps of first order (DPM++ is their network on everybody's walk); PIG and LDM train two networks, the others
+one, and joint-wide one of twice PIG's cost; and LDM sees slices through its autoencoder, whose errors it inherits.
 """
 
 from dataclasses import dataclass

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from ..data import PairFolder
 from ..pairs import Pairs, split
 from ..phantoms import phantoms
@@ -65,11 +67,20 @@ class Fold:
 
 
 def folds_of(protocol: Protocol) -> list[Fold]:
-    """The folds, each tested on what the others learn from: no patient and no identical image is on both sides."""
+    """The folds, each tested on what the others learn from: no patient and no identical image is on both sides.
+
+    Raises ValueError if the data are too few for that.
+    """
     if protocol.phantom:
         pairs = phantoms(protocol.pairs, protocol.size, protocol.seed)
     else:
         pairs = PairFolder(protocol.data, protocol.size)
+        mixed = np.random.default_rng(protocol.seed).permutation(len(pairs))  # a folder goes patient by patient,
+        pairs = pairs.subset(mixed.tolist())  # so its first pairs, or masks, would be those of a few
+    if (patients := len(set(pairs.patients))) < protocol.folds:
+        raise ValueError(f"{protocol.data}: {protocol.folds} folds need as many patients, not {patients}")
     parts = split(pairs, (1 / protocol.folds,) * protocol.folds, protocol.seed)
+    if (fewest := min(map(len, parts))) < 2:
+        raise ValueError(f"{protocol.data}: a fold has {fewest} pair to be tested on, of {len(pairs)}; it takes at least 2")
     rest = [sum(parts[:k] + parts[k + 1 :], start=pairs.subset([])) for k in range(len(parts))]
     return [Fold(k, train, test) for k, (train, test) in enumerate(zip(rest, parts))]

@@ -4,13 +4,14 @@ RESULTS/config.json  the protocol; fold_K.json: the records of fold K, from whic
 RESULTS/table1.json  {"rows": {name: {"fd": [one a fold], "kd": ..., "fd_lesion": ..., ...}}, "provenance": ...}
 RESULTS/table2.json  {"rows": {name: {"dice": [fold 0 seed 0, fold 0 seed 1, fold 1 seed 0, ...], "iou": ..., ...}}, ...};
                      scores in 0..1 over the fold's test patients, "fresh_dice" over many fresh phantoms
-RESULTS/samples.png  equal seeds of every method, side by side
+RESULTS/samples.png  equal seeds of every method, side by side; nearest.png: each with the training slice nearest to it
 """
 
+import json
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,19 +21,22 @@ from tqdm import tqdm
 
 from .. import plot
 from ..files import write_json
+from ..pairs import Pairs
 from ..run import claim_folder
 from ..segmentation import SCORES
-from .likeness import measure
+from .likeness import measure, measure_unit
 from .methods import METHODS
-from .metrics import interval
+from .metrics import interval, nearest
 from .protocol import Protocol
 from .units import commit
-from .usefulness import row_name, segment
+from .usefulness import row_name, segment, segment_unit
 from .workshop import Workshop
 
 COMPARATORS = ("LDM", "SegGuidedDif", "ControlNet", "joint")
 CONTROLS = ("SegGuidedDif-newmasks", "PIG-finished", "PIG-matched-oldmasks", "joint-wide")  # phantoms, first fold
-DISTANCES = ("fd", "kd", "fd_lesion", "fd_plain", "agreement", "nearer")
+DISTANCES = ("fd", "kd", "fd_lesion", "fd_plain", "agreement", "nearer", "neighbour")
+SEEDS = Protocol.segmenter_seeds  # of a row of Table 2 in each fold
+SHOWN = 8  # samples of each method in the sheets
 
 # Written down before any generator was compared, the paper's own margins: what is claimed, the bound, and its side
 HYPOTHESES = {
@@ -92,22 +96,28 @@ def run_table(
         for fold, function, arguments in todo:
             function(workshop, fold, *arguments)
             bar.update()
-    result = {"rows": table_rows(workshop, table), "provenance": provenance(workshop)}
+    rows = table_rows(workshop, table)
+    result = {"rows": rows, "provenance": provenance(workshop)}
     write_json(out / f"table{table}.json", result)
-    if table == 1 and sources is None and 0 in chosen and not (out / "samples.png").exists():
-        plot.save(sample_sheet(workshop), out / "samples.png")
-    print(show(table, result["rows"]))
+    drawn = [s for s in sources_1(protocol) if s in METHODS and (sources is None or s in sources)]
+    if table == 1 and 0 in chosen and drawn and not (out / "nearest.png").exists():
+        first = workshop.folds[0]
+        for name, figure in sheets(first.train, {s: workshop.samples(first, s, SHOWN) for s in drawn}).items():
+            plot.save(figure, out / name)
+    print(show(table, rows, protocol.segmenter_seeds))
+    if table == 2 and protocol.phantom and (out / "table1.json").exists():
+        print(verdicts(json.loads((out / "table1.json").read_text())["rows"], rows, protocol))
     return result
 
 
 def table_rows(workshop: Workshop, table: int) -> dict[str, dict[str, list[float]]]:
-    """The rows, each over the folds 0, 1, ... up to the first in which a record of it is missing."""
+    """The rows, each over the folds 0, 1, ... up to the first in which a record of it is missing, or of other settings."""
     p, rows, ended = workshop.protocol, {}, set()
     for k, records in enumerate(workshop.records):
         for function, arguments in plan(p, table, k):
             name = row_name(*arguments[:2]) if function is segment else arguments[0]
-            unit = f"segment/{name}/{arguments[2]}" if function is segment else f"measure/{name}"
-            record = records.units.get(unit)
+            unit = segment_unit if function is segment else measure_unit
+            record = records.find(*unit(workshop, workshop.folds[k], *arguments))
             if record is None or name in ended:
                 ended.add(name)
                 continue
@@ -138,56 +148,109 @@ def provenance(workshop: Workshop) -> dict:
     )
 
 
-def gain(rows: dict, row: str, base: str, key: str = "dice", seeds: int = 2) -> tuple[float, float, float]:
+def folds_shared(rows: dict, names: Iterable[str], key: str, seeds: int) -> list[np.ndarray]:
+    """The values of these rows as (folds, seeds) each, over the folds 0, 1, ... that all of them have.
+
+    Raises ValueError if there is none.
+    """
+    short = min(names, key=lambda name: len(rows.get(name, {}).get(key, ())))
+    folds = len(rows.get(short, {}).get(key, ())) // seeds
+    if folds == 0:
+        raise ValueError(f"there is no {key} of the row {short} yet, in one whole fold; make it first")
+    return [np.array(rows[name][key][: folds * seeds]).reshape(folds, seeds) for name in names]
+
+
+def gain(rows: dict, row: str, base: str, key: str = "dice", seeds: int = SEEDS) -> tuple[float, float, float]:
     """Mean and 95 % interval of row minus base, paired by fold and seed, over the folds that both have."""
-    n = min(len(rows[row][key]), len(rows[base][key])) // seeds * seeds
-    difference = (np.array(rows[row][key][:n]) - np.array(rows[base][key][:n])).reshape(-1, seeds)
-    return (float(difference.mean()), *interval(difference))
+    a, b = folds_shared(rows, (row, base), key, seeds)
+    return (float((a - b).mean()), *interval(a - b))
 
 
-def hypotheses(one: dict, two: dict, n: int) -> dict[str, dict]:
-    """Estimate, 95 % interval and verdict of each hypothesis, from the rows of both tables; n: pairs a row of Table 2."""
-    ratio = np.array(one["PIG"]["fd"]) / one["DDIM"]["fd"]
-    best = max((f"real+{name}_{n}" for name in COMPARATORS), key=lambda row: np.mean(two[row]["dice"]))
+def hypotheses(one: dict, two: dict, protocol: Protocol) -> dict[str, dict]:
+    """Estimate, 95 % interval and verdict of each hypothesis, from the rows of both tables.
+
+    "holds": the estimate keeps to the bound; "decided": so does all of the interval, or none of it. Each is over the folds
+    that all its rows have; raises ValueError if there is none. Who is the best comparator is seen in the very values that PIG
+    is then compared with, which favours the comparators: the best of several is partly the luckiest.
+    """
+    n, seeds = protocol.synthetic, protocol.segmenter_seeds
+    pig, ddim = folds_shared(one, ("PIG", "DDIM"), "fd", seeds=1)
+    mine, base, *others = (f"real+PIG_{n}", "real", *(f"real+{name}_{n}" for name in COMPARATORS))
+    dice = dict(zip((mine, *others), folds_shared(two, (mine, *others), "dice", seeds)))
+    best = max(others, key=lambda row: dice[row].mean())
     found = {
-        "H1": (float(ratio.mean()), *interval(ratio)),
-        "H2": gain(two, f"real+PIG_{n}", "real"),
-        "H3": gain(two, f"real+PIG_{n}", best),
+        "H1": (float((pig / ddim).mean()), *interval(pig / ddim)),
+        "H2": gain(two, mine, base, seeds=seeds),
+        "H3": (float((dice[mine] - dice[best]).mean()), *interval(dice[mine] - dice[best])),
     }
-    verdicts = {}
+    judged = {}
     for name, (estimate, low, high) in found.items():
         claim, bound, side = HYPOTHESES[name]
         holds = estimate <= bound if side == "at most" else estimate >= bound
-        verdicts[name] = dict(claim=claim, bound=bound, side=side, estimate=estimate, interval=[low, high], holds=holds)
-    return verdicts | {"H3": verdicts["H3"] | {"best": best}}
+        judged[name] = dict(claim=claim, bound=bound, side=side, estimate=estimate, interval=[low, high], holds=holds)
+        judged[name]["decided"] = bool(low > bound or high < bound)
+    return judged | {"H3": judged["H3"] | {"best": best}}
 
 
-def show(table: int, rows: dict[str, dict[str, list[float]]]) -> str:
+def verdicts(one: dict, two: dict, protocol: Protocol) -> str:
+    """The hypotheses in a line each, or why they cannot be judged yet."""
+    try:
+        judged = hypotheses(one, two, protocol)
+    except ValueError as error:
+        return f"hypotheses: {error}"
+    lines = []
+    for name, h in judged.items():
+        low, high = h["interval"]
+        found = f"{h['estimate']:.3f}" + (f" (95 %: {low:.3f} to {high:.3f})" if np.isfinite(low) else " in one fold")
+        verdict = ("holds" if h["holds"] else "does not hold") + (", undecided" if not h["decided"] else "")
+        lines.append(
+            f"{name} {verdict}: {h['claim']}{' ' + h['best'] if 'best' in h else ''} {h['side']} {h['bound']}? {found}"
+        )
+    return "\n".join(lines)
+
+
+def show(table: int, rows: dict[str, dict[str, list[float]]], seeds: int = SEEDS) -> str:
     """Mean ± standard deviation of each row; of Table 2 in percent, with the paired gain in Dice over real only."""
     keys = [key for key in (DISTANCES if table == 1 else (*SCORES, "fresh_dice")) if any(key in row for row in rows.values())]
     scale, digits = (1, 3) if table == 1 else (100, 1)
-    lines = [f"{'':33}" + "".join(f"{key:>17}" for key in keys) + ("" if table == 1 else "   gain in Dice (95 %)")]
+    names, cells = [""], [list(keys) + (["gain in Dice (95 %)"] if table == 2 else [])]
     for name, row in rows.items():
-        cells = [scale * np.array(row.get(key, [])) for key in keys]
-        means = [f"{c.mean():9.{digits}f}" if c.size else "" for c in cells]
-        spreads = [f" ± {c.std(ddof=1):5.{digits}f}" if c.size > 1 else "" for c in cells]
-        line = f"{name:33}" + "".join(f"{mean + spread:17}" for mean, spread in zip(means, spreads))
-        if table == 2 and name != "real" and "real" in rows and len(row["dice"]) > 2:
-            mean, low, high = (100 * v for v in gain(rows, name, "real"))
-            line += f"   {mean:+.1f} ({low:+.1f}..{high:+.1f})"
-        lines.append(line)
+        names.append(name)
+        cells.append([])
+        for key in keys:
+            values = scale * np.array(row.get(key, []))
+            spread = f" ± {values.std(ddof=1):.{digits}f}" if values.size > 1 else ""
+            cells[-1].append(f"{values.mean():.{digits}f}{spread}" if values.size else "")
+        if table == 2:
+            mean, low, high = (100 * v for v in gain(rows, name, "real", seeds=seeds)) if "real" in rows else [np.nan] * 3
+            known = name != "real" and np.isfinite(low)
+            cells[-1].append(f"{mean:+.1f} ({low:+.1f}..{high:+.1f})" if known else "")
+    widths = [max(map(len, column)) + 2 for column in zip(*cells)]
+    lines = [
+        f"{name:{max(map(len, names))}}" + "".join(f"{cell:>{width}}" for cell, width in zip(line, widths))
+        for name, line in zip(names, cells)
+    ]
     counts = sorted({len(row[keys[0]]) for row in rows.values()})
     return "\n".join([*lines, f"mean ± standard deviation over {' or '.join(map(str, counts))} values"])
 
 
-def sample_sheet(workshop: Workshop, columns: int = 8) -> Figure:
-    """The first samples of every method in the first fold, equal seeds in a column, each with its mask's outline."""
-    fold, sources = workshop.folds[0], [s for s in sources_1(workshop.protocol) if s in METHODS]
-    found = {"real": fold.train} | {s: workshop.samples(fold, s, columns) for s in sources}
-    height, width = workshop.protocol.size
-    fig, axes = plt.subplots(len(found), columns, figsize=(columns + 1.3, len(found) * height / width), layout="constrained")
-    for row, (source, pairs) in zip(axes, found.items()):
-        for i, ax in enumerate(row):
-            plot.show_slice(ax, pairs.images[i, 0], pairs.masks[i, 0] * 2.0 - 1)
-        row[0].set_ylabel(source, rotation=0, ha="right", va="center", fontsize=8)
+def sheets(known: Pairs, samples: dict[str, Pairs]) -> dict[str, Figure]:
+    """samples.png: the first samples of every method, equal seeds in a column, under the first real ones; nearest.png: each
+    above the training pair whose slice is nearest to it. What is only remembered?"""
+    beside = {}
+    for source, pairs in samples.items():
+        copied = known.subset(nearest(pairs.images, known.images).indices.tolist())
+        beside |= {source: pairs, f"nearest to {source}": copied}
+    return {"samples.png": sheet({"real": known} | samples), "nearest.png": sheet(beside)}
+
+
+def sheet(rows: dict[str, Pairs]) -> Figure:
+    """Pairs by name, a row each: slices with the outline of their mask."""
+    (height, width), columns = next(iter(rows.values())).size, min(map(len, rows.values()))
+    size = (columns + 1.6, len(rows) * height / width)
+    fig, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
+    for row, (name, pairs) in zip(axes, rows.items()):
+        for ax, image, mask in zip(row, pairs.images[:, 0], pairs.masks[:, 0]):
+            plot.show_slice(ax, image, mask * 2.0 - 1)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     return fig

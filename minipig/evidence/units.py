@@ -1,7 +1,8 @@
-"""Work units: each is computed once, named by the hash of all that decides it, and saved whole.
+"""Work units: each is computed once, keyed by the hash of the settings that decide it, and saved whole.
 
 A unit leaves a small *record* (numbers, in a JSON file for each fold, to be committed) and may leave something heavy, weights
-or samples, in a working folder. A record that is there is never computed again, so the heavy part may be thrown away.
+or samples, in a working folder. A record that is there is never computed again, so the heavy part may be thrown away. The
+code is not in the hash; each record names the commit that made it.
 """
 
 import hashlib
@@ -27,8 +28,11 @@ def commit() -> str | None:
     def git(*words: str) -> subprocess.CompletedProcess:
         return subprocess.run(["git", *words], cwd=Path(__file__).parents[1], capture_output=True, text=True)
 
-    head = git("rev-parse", "HEAD").stdout.strip()
-    return head + "+" * (git("diff", "--quiet", "HEAD", "--", ".").returncode == 1) or None
+    try:
+        head = git("rev-parse", "HEAD").stdout.strip()
+    except OSError:  # no git here
+        return None
+    return head + "+" * (git("diff", "--quiet", "HEAD", "--", ".").returncode == 1) if head else None
 
 
 class Records:
@@ -36,10 +40,14 @@ class Records:
 
     def __init__(self, path: Path):
         self.path = path
+        self.units = self.read()
+
+    def read(self) -> dict[str, dict]:
+        """What is in the file. Raises ValueError if it is damaged."""
         try:
-            self.units: dict[str, dict] = json.loads(path.read_text()) if path.exists() else {}
+            return json.loads(self.path.read_text()) if self.path.exists() else {}
         except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}); restore or delete it") from error
+            raise ValueError(f"{self.path} is damaged ({error}); restore or delete it") from error
 
     def find(self, name: str, key: str) -> dict | None:
         """The unit's record if it was made under this key."""
@@ -51,8 +59,9 @@ class Records:
         with the seconds that it took and the code's commit."""
         if (record := self.find(name, key)) and not again:
             return record
-        start = time.monotonic()
+        start, code = time.monotonic(), commit()
         made = work()
-        self.units[name] = {"key": key, "commit": commit(), "seconds": round(time.monotonic() - start, 1)} | made
+        record = {"key": key, "commit": code, "seconds": round(time.monotonic() - start, 1)} | made
+        self.units = self.read() | {name: record}  # another process may have added to the file meanwhile
         write_json(self.path, self.units)
-        return self.units[name]
+        return record

@@ -44,15 +44,21 @@ def training_set(workshop: Workshop, fold: Fold, source: str, n: int) -> Pairs:
     return fold.train + workshop.samples(fold, source, n)
 
 
+def segment_unit(workshop: Workshop, fold: Fold, source: str, n: int, seed: int) -> tuple[str, str]:
+    """The name and the key of one segmenter's record."""
+    p = workshop.protocol
+    own = dict(steps=p.segmenter_steps, batch=p.segmenter_batch, rate=p.segmenter_rate, seed=seed, test=p.test)
+    own |= dict(source=source_key(workshop, fold, source), n=n, data=workshop.data_key(fold))
+    return f"segment/{row_name(source, n)}/{seed}", digest(own)
+
+
 def segment(workshop: Workshop, fold: Fold, source: str, n: int, seed: int) -> dict:
     """The record of one segmenter: its mean scores over the fold's test patients, and, for phantoms, over many fresh ones.
 
     All rows have equally many steps; the segmenters of one fold and seed start from the same weights.
     """
     p, records = workshop.protocol, workshop.records[fold.number]
-    own = dict(steps=p.segmenter_steps, batch=p.segmenter_batch, rate=p.segmenter_rate, seed=seed, test=p.test)
-    own |= dict(source=source_key(workshop, fold, source), n=n, data=workshop.data_key(fold))
-    name, key = f"segment/{row_name(source, n)}/{seed}", digest(own)
+    name, key = segment_unit(workshop, fold, source, n, seed)
     if record := records.find(name, key):
         return record
     pairs = training_set(workshop, fold, source, n)

@@ -48,7 +48,8 @@ class Pairs:
 
     def __add__(self, other: "Pairs") -> "Pairs":
         masks, images = torch.cat([self.masks, other.masks]), torch.cat([self.images, other.images])
-        return Pairs(masks, images, self.names + other.names, self.patients + other.patients, self.notes + other.notes)
+        notes = list(dict.fromkeys(self.notes + other.notes))  # parts of one folder share theirs
+        return Pairs(masks, images, self.names + other.names, self.patients + other.patients, notes)
 
     def save(self, root: str | Path) -> None:
         """Write 8-bit PNGs into root/images and root/masks, then add their rows to root/manifest.csv, in one move."""

@@ -88,6 +88,7 @@ def test_empty_and_full_masks_are_allowed_and_told(tmp_path):
     write(tmp_path, "c.png")
     pairs = PairFolder(tmp_path)
     assert pairs.notes == ["1 of 3 masks are empty at 12x16", "1 of 3 masks are full at 12x16"]
+    assert (pairs.subset([0]) + pairs.subset([1])).notes == pairs.notes  # once, though both parts have them
     assert not pairs.masks[0].any() and pairs.masks[1].all()
 
 

@@ -90,6 +90,8 @@ def run_table(
         raise ValueError(f"table {table} has no row {', '.join(sorted(unknown))}; it has {', '.join(dict.fromkeys(known))}")
     workshop = Workshop(protocol, out, work, device)
     claim_folder(out, asdict(protocol) | {"data": Path(protocol.data).name})
+    pairs = workshop.folds[0].train + workshop.folds[0].test
+    print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients in {protocol.folds} folds", *pairs.notes, sep="; ")
     todo = [(workshop.folds[k], *unit) for k in chosen for unit in plan(protocol, table, k)]
     todo = [unit for unit in todo if sources is None or unit[2][0] in sources]
     with tqdm(total=len(todo), desc=f"table {table}", unit="record", disable=None) as bar:

@@ -190,6 +190,7 @@ def test_values_are_in_the_order_of_folds_and_seeds(done):
         assert results[1]["rows"]["PIG"]["fd"][fold] == records["measure/PIG"]["fd"]
         low, high = records["measure/PIG"]["fd_interval"]
         assert low <= high
+        assert records["samples/PIG"]["drawn"] == 2 and records["samples/DDPM"]["drawn"] == 4  # PIG's: 2, 2, and 2 more
         assert records["network/guider"]["parameters"] > 0 and records["network/guider"]["forward_flops"] > 0
 
 

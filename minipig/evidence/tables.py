@@ -134,7 +134,7 @@ def table_rows(workshop: Workshop, table: int) -> dict[str, dict[str, list[float
 
 def provenance(workshop: Workshop) -> dict:
     """What the numbers came from: configuration, seeds, versions, the commit that made this table (each record names that of
-    its own), and seconds, by kind of unit."""
+    its own), and seconds, by kind of unit (of samples, which are drawn as they are needed, those of the last draw)."""
     p = workshop.protocol
     seconds: dict[str, float] = {}
     for name, record in ((name, record) for records in workshop.records for name, record in records.units.items()):

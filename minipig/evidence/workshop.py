@@ -86,24 +86,30 @@ class Workshop:
 
     def samples(self, fold: Fold, source: str, n: int) -> Pairs:
         """The first n samples of a method in this fold, drawn where they are not there yet; no masks: all are empty."""
-        method, path = METHODS[source], self.work / f"fold_{fold.number}" / f"{source}-{self.samples_key(fold, source)}.pt"
+        method, key = METHODS[source], self.samples_key(fold, source)
+        path = self.work / f"fold_{fold.number}" / f"{source}-{key}.pt"
         saved = load_checkpoint(path, {"masks", "images"}) if path.exists() else {"masks": (), "images": ()}
-        masks, images = list(saved["masks"]), list(saved["images"])
-        if len(images) < n:
-            nets = [self.network(fold, name) for name in method.networks]
+        masks, images, there = list(saved["masks"]), list(saved["images"]), len(saved["images"])
+        nets = [self.network(fold, name) for name in method.networks] if there < n else []
+
+        def work() -> dict:
             known, seed = fold.train[:][0], self.protocol.folds * self.protocol.seed + fold.number
             label = f"fold {fold.number}: drawing {source}"
-            with tqdm(total=n, initial=len(images), desc=label, disable=None, leave=False) as bar:
+            with tqdm(total=n, initial=there, desc=label, disable=None, leave=False) as bar:
                 while len(images) < n:
                     numbers = range(len(images), min(len(images) + BATCH, n))
                     given = known[[i % len(known) for i in numbers]].to(self.device)
                     noise = SampleNoise(seed, numbers, self.device)
                     start = Start(noise, self.protocol.size, given, method.solver, method.steps, method.eta)
                     x, y = method.draw(*nets, start)
-                    masks += list((torch.zeros_like(y) if x is None else x).cpu() > 0)
-                    images += list(((y + 1) * 127.5).round().clamp(0, 255).byte().cpu())
+                    masks.extend((torch.zeros_like(y) if x is None else x).cpu() > 0)
+                    images.extend(((y + 1) * 127.5).round().clamp(0, 255).byte().cpu())
                     save_checkpoint(path, {"masks": torch.stack(masks), "images": torch.stack(images)})
                     bar.update(len(numbers))
+            return {"drawn": n - there}
+
+        if there < n:
+            self.records[fold.number].make(f"samples/{source}", key, work, again=True)
         names = [f"{source}_{i:05d}.png" for i in range(n)]
         return Pairs(torch.stack(masks[:n]), torch.stack(images[:n]).float() / 127.5 - 1, names, list(names))
 

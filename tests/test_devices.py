@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from minipig.__main__ import main
-from minipig.devices import rank
+from minipig.devices import fast_bfloat16, rank
 
 TRAIN = "train --preset tiny --steps 20 --batch 6 --pairs 12 --holdout 0 --size 16 --rule matched --float32".split()
 
@@ -54,6 +55,12 @@ def test_only_training_is_shared(tmp_path):
     done = torchrun("phantoms", "--out", tmp_path / "p")
     assert done.returncode != 0 and "only train runs in several processes; start phantoms without torchrun" in done.stderr
     assert "Traceback" not in done.stderr.split("minipig:")[0] and not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("flags, pays", [({"amx_bf16": True, "avx512_bf16": True}, True), ({"avx512_bf16": True}, False)])
+def test_bfloat16_is_for_processors_with_tiles(monkeypatch, flags, pays):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    assert fast_bfloat16(torch.device("cpu")) is pays
 
 
 def test_a_process_without_torchrun_is_alone():

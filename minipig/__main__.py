@@ -16,8 +16,8 @@ from .evidence.protocol import Protocol
 from .evidence.solvers import run_solvers
 from .evidence.tables import run_table
 from .files import write_json
-from .guider import RULES
 from .phantoms import phantoms
+from .rules import RULES
 from .run import SETTINGS, Config, claim_folder, load_data, load_pair, require, train_pair
 from .sampler import SOLVERS
 from .train import Speed

@@ -2,11 +2,9 @@
 
 FiniteWorld   variables of a few states: every line of Proposition 1's proof, Eq. (12), by summing tables
 Gaussian      x0, y0 jointly normal: ideal denoisers, and in closed form the law of what Algorithm 2 produces
-Mixture       x0 on a few levels, y0 normal around f(x0): ideal denoisers by Bayes' rule, for every guide
-TrainingSet   (x0, y0) one of N pairs: what a perfectly trained pair model answers
 
-The last three speak the language of networks, eps = model(z_t, t, guide) on (B, C, H, W), float64 if you can, so that
-sampler.py runs on them unchanged: `world.pair(guide)` is a PairModel for what model_y is shown, one of
+The second, and the worlds of mixtures.py, speak the language of networks, eps = model(z_t, t, guide) on (B, C, H, W),
+float64 if you can, so that sampler.py runs on them unchanged: `world.pair(guide)` is a PairModel for what model_y is shown:
 
 joint      x_t: nothing is lost                           previous     x_{t-1}, as Proposition 1 has it literally
 matched    x0_hat, by a model_y that knows what it is     one-way      x0_hat of a guider that does not see y_t
@@ -21,7 +19,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from .guider import Denoiser, GuideRule
+from .guider import Denoiser
 from .sampler import PairModel, State, walk
 from .schedule import Schedule
 from .seeds import generator
@@ -248,137 +246,3 @@ def kl(mean_a: Tensor, a: Tensor, mean_b: Tensor, b: Tensor) -> float:
     """Kullback-Leibler divergence KL(a || b) of two normal laws in nats; both covariances must be regular."""
     ratio, shift = torch.linalg.solve(b, a), mean_b - mean_a
     return 0.5 * (ratio.trace() - len(a) - torch.linalg.slogdet(ratio)[1] + shift @ torch.linalg.solve(b, shift)).item()
-
-
-class Mixture:
-    """x0 on K levels (K, C, H, W) with probabilities prior (K,), and y0 normal around f(x0), standard deviation `spread`.
-
-    f: a function of x0, or its table on the levels, (K, C, H, W). Between the levels the truth says nothing of y0, yet a
-    clean-mask model_y is asked there: f is then that model's own extrapolation, and a table has none.
-    """
-
-    def __init__(self, levels: Tensor, prior: Tensor, f: Callable | Tensor, spread: float, schedule: Schedule | None = None):
-        self.levels, self.prior, self.f, self.spread = levels, prior, f, spread
-        self.means = f(levels) if callable(f) else f
-        self.schedule = schedule or Schedule()
-
-    def from_x(self, x_t: Tensor, t) -> Tensor:
-        """What x_t says of the levels, log p(x_t | level) up to a constant of x_t: (B, K)."""
-        return self._evidence(x_t, t, self.levels, 0.0)
-
-    def from_y(self, y_t: Tensor, t) -> Tensor:
-        """What y_t says of the levels, log p(y_t | level) up to a constant of y_t: (B, K)."""
-        return self._evidence(y_t, t, self.means, self.spread)
-
-    def _evidence(self, z: Tensor, t, centres: Tensor, spread: float) -> Tensor:
-        signal, noise = (scale.flatten(1) for scale in self.schedule.scales(t, z))
-        variance = (noise**2 + (signal * spread) ** 2).clamp(min=1e-12)  # at level 0, without spread, z is a centre
-        natural, length = signal * z.flatten(1) / variance, signal**2 / variance
-        return natural @ centres.flatten(1).T - length * centres.flatten(1).square().sum(1) / 2
-
-    def posterior(self, *evidence: Tensor) -> Tensor:
-        """P(level | all that is seen), (B, K), by Bayes' rule: independent evidence multiplies."""
-        return (self.prior.log() + sum(evidence)).softmax(1)
-
-    def x0_hat(self, t, x_t: Tensor, *evidence: Tensor) -> Tensor:
-        """The ideal guider's E[x0 | x_t], and from further evidence, such as from_y(y_t, t), E[x0 | x_t, y_t]."""
-        return self._mean(self.posterior(self.from_x(x_t, t), *evidence), self.levels)
-
-    def _mean(self, posterior: Tensor, values: Tensor) -> Tensor:
-        return (posterior @ values.flatten(1)).reshape(-1, *values.shape[1:])
-
-    def eps_y(self, y_t: Tensor, t, f_mean: Tensor) -> Tensor:
-        """E[eps_2 | y_t, guide], if f_mean is E[f(x0) | y_t, guide]: all that a guide can add."""
-        signal, noise = self.schedule.scales(t, y_t)
-        return noise * (y_t - signal * f_mean) / (noise**2 + (signal * self.spread) ** 2)
-
-    def recover(self, x0_hat: Tensor, t, *evidence: Tensor) -> Tensor:
-        """The x_t of which x0_hat is the estimate in the light of `evidence`, one pixel: x0_hat grows with x_t, so bisect."""
-        signal, noise = self.schedule.scales(t, x0_hat)
-        high = (signal * self.levels.abs().max() + 12 * noise) * torch.ones_like(x0_hat)
-        low = -high
-        for _ in range(60):
-            middle = (low + high) / 2
-            below = self.x0_hat(t, middle, *evidence) < x0_hat
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return (low + high) / 2
-
-    def pair(self, guide: str | GuideRule, grid: list[int] | None = None) -> PairModel:
-        """Both ideal denoisers for one of the guides above, or for any guide rule of yours; for sampler.walk, clip=False.
-
-        "previous" and a rule of yours need the sampler's grid. The latter, "matched" and "one-way" are for one pixel.
-        Raises ValueError for "clean" where f is known on the levels alone.
-        """
-        if guide == "clean" and not callable(self.f):
-            raise ValueError("a clean-mask model_y is asked between its levels, where this world's f is not defined")
-        after, rule = dict(zip(grid, grid[1:])) if grid else {}, Show(guide) if isinstance(guide, str) else guide
-
-        def model_x(x_t: Tensor, t: Tensor, y_t: Tensor) -> Tensor:
-            evidence = () if guide in BLIND else (self.from_y(y_t, t),)
-            return self.schedule.eps(x_t, t, self.x0_hat(t, x_t, *evidence))
-
-        def model_y(y_t: Tensor, t: Tensor, shown: Tensor) -> Tensor:
-            if guide == "clean":
-                return self.eps_y(y_t, t, self.f(shown))
-            from_y = self.from_y(y_t, t)
-            about_x = {
-                "joint": lambda: [self.from_x(shown, t)],
-                "matched": lambda: [self.from_x(self.recover(shown, t, from_y), t)],
-                "previous": lambda: [self.from_x(shown, after[int(t[0])])],
-                "one-way": lambda: [self.from_x(self.recover(shown, t), t)],
-                "independent": lambda: [],
-            }
-            if guide in about_x:
-                return self.eps_y(y_t, t, self._mean(self.posterior(from_y, *about_x[guide]()), self.means))
-            return self.eps_y(y_t, t, self.quadrature(guide, y_t, int(t[0]), after[int(t[0])], shown))
-
-        return PairModel(model_x, model_y, self.schedule, rule)
-
-    def quadrature(self, rule: GuideRule, y_t: Tensor, t: int, s: int, shown: Tensor, nodes: int = 101) -> Tensor:
-        """E[f(x0) | guide = shown, y_t] for any rule whose guide is one number, on the way from level t to s.
-
-        y_t, shown: (B, 1, 1, 1). Given y_t, x_t is a mixture of normals. On a fine grid of x_t the rule is asked for its
-        guide g(x_t), and E[f(x0) | x_t, y_t] is averaged over {x_t: g(x_t) = shown}: over the stretches on which g rests
-        there, if any, else over the points where it crosses, with weight density / |slope| (the change of variables).
-        """
-        a, b = (scale.item() for scale in self.schedule.scales(t, y_t[:1]))
-        x = (a * self.levels.reshape(-1, 1) + b * torch.linspace(-7, 7, nodes, dtype=y_t.dtype)).flatten().sort().values
-        x_t, rows = x.repeat(len(y_t)).reshape(-1, 1, 1, 1), (len(y_t), len(x))
-        from_x, from_y = self.from_x(x_t, t), self.from_y(y_t, t).repeat_interleave(len(x), dim=0)
-        posterior = self.posterior(from_x, from_y)
-        x0_hat, f_mean = self._mean(posterior, self.levels), self._mean(posterior, self.means).reshape(rows)
-        x_next = self.schedule.step(x0_hat, self.schedule.eps(x_t, t, x0_hat), t, s)
-        g = rule.sample(State(t, s, x_t, y_t.repeat_interleave(len(x), dim=0), x0_hat, x_next, self.schedule)).reshape(rows)
-        log_p = (self.prior.log() + from_x + from_y).logsumexp(1) - x_t.flatten() ** 2 / (2 * b**2)
-        p = log_p.reshape(rows).softmax(1)  # the density of x_t given y_t, up to a factor for each row
-
-        off = g - shown.reshape(-1, 1)
-        left, right = off[:, :-1], off[:, 1:]
-        rests = (left.abs() < 1e-9) & (right.abs() < 1e-9)
-        crosses = (left * right <= 0) & ~rests
-        slope = torch.where(crosses, (right - left).abs(), 1.0)  # times the cell's width, which then cancels
-        place = torch.where(crosses, left.abs() / slope, 0.5)
-        weight = torch.where(rests.any(1, keepdim=True), rests.double(), crosses / slope) * x.diff()
-        weight = weight * torch.lerp(p[:, :-1], p[:, 1:], place)
-        value = torch.lerp(f_mean[:, :-1], f_mean[:, 1:], place)
-        nearest = f_mean.gather(1, off.abs().argmin(1, keepdim=True)).flatten()  # for a guide that the grid never shows
-        total = weight.sum(1)
-        mean = torch.where(total > 0, (weight * value).sum(1) / total.clamp(min=1e-300), nearest)
-        return mean.reshape(y_t.shape)
-
-
-class TrainingSet(Mixture):
-    """The world of N pairs, (N, C, H, W) each, all equally likely: its ideal denoisers are what perfect training ends in.
-
-    Its `joint` pair model samples the training pairs themselves and nothing else: the perfect network has memorised them.
-    """
-
-    def __init__(self, masks: Tensor, images: Tensor, schedule: Schedule | None = None):
-        prior = torch.full((len(masks),), 1 / len(masks), dtype=masks.dtype)
-        super().__init__(masks, prior, images, spread=0.0, schedule=schedule)
-
-
-def lattice(n: int) -> tuple[Tensor, Tensor]:
-    """n * n equally likely starts (x_T, y_T) of a pair of one pixel each, (n * n, 1, 1, 1) float64: shares without chance."""
-    quantiles = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
-    return tuple(z.reshape(-1, 1, 1, 1) for z in torch.meshgrid(quantiles, quantiles, indexing="ij"))

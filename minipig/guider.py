@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Callable, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,4 +102,20 @@ class Clean:
         return state.x0_hat
 
 
-RULES: dict[str, type[GuideRule]] = {"matched": Matched, "clean": Clean}
+class Previous:
+    """Proposition 1 to the letter: the mask one step further, x_{t-1} where the sampler's next level is t - 1.
+
+    A sampler takes longer steps, and training must show the same: from any t to the level that lies as far on as the next
+    level of the sampler's grid does, by Eq. (9) with the chain's own noise.
+    """
+
+    def __init__(self, steps: int = 256, spacing: str = "uniform"):
+        self.steps, self.spacing = steps, spacing
+
+    def train(self, pair: NoisyPair) -> Tensor:
+        levels = pair.schedule.grid(self.steps, self.spacing)[::-1]
+        s = torch.from_numpy(np.interp(pair.t.cpu(), levels[1:], levels[:-1])).round().long().to(pair.t.device)
+        return pair.schedule.add_noise(pair.x0, s, pair.eps_1)
+
+    def sample(self, state) -> Tensor:
+        return state.x_next

@@ -10,7 +10,6 @@ import json
 import platform
 import time
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,9 +18,10 @@ from . import plot
 from .data import PairFolder
 from .devices import meet, rank
 from .files import load_checkpoint, save_checkpoint, write_json
-from .guider import RULES, guider_loss, slice_loss
+from .guider import guider_loss
 from .pairs import Pairs, split
 from .phantoms import phantoms
+from .rules import RULES, asked, loss_of
 from .sampler import PairModel
 from .schedule import Schedule
 from .seeds import seeded_network
@@ -135,7 +135,7 @@ def train_pair(
         return last.average
 
     guider = learn("model_x", both[0], guider_loss)
-    model_y = learn("model_y", both[1], partial(slice_loss, rule=RULES[config.rule]()), guider)
+    model_y = learn("model_y", both[1], loss_of(RULES[config.rule]()), guider)
     if first:
         write_json(folder / "losses.json", losses)
         plot.save(plot.loss_curves(losses), folder / "losses.png")
@@ -163,4 +163,4 @@ def load_pair(folder: Path, device: torch.device | str = "cpu") -> tuple[PairMod
     except (RuntimeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} holds a configuration or networks that this version does not know; train anew") from error
     nets = [net.to(device, memory_format=torch.channels_last).eval().requires_grad_(False) for net in nets]  # samples faster
-    return PairModel(*nets, Schedule(), rule), config
+    return PairModel(nets[0], asked(rule, nets[1]), Schedule(), rule), config

@@ -5,21 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from minipig.exact import (
     FIELDS,
     FiniteWorld,
     Gaussian,
-    Mixture,
-    TrainingSet,
     kl,
-    lattice,
     random_tables,
     two_chains,
     wasserstein_2,
 )
-from minipig.guider import Clean, Matched, NoisyPair, guider_loss
+from minipig.guider import Clean
 from minipig.sampler import PairModel, walk
 from minipig.schedule import Schedule
 from minipig.seeds import generator
@@ -262,159 +259,11 @@ def test_kl_is_that_of_torch():
     assert abs(kl(*other, *other)) < 1e-10
 
 
-@pytest.mark.parametrize("world", [SCALAR, Mixture(column(-1, 1), torch.full((2,), 0.5).double(), lambda u: u, 0.3)])
-def test_an_unknown_guide_is_refused_with_the_known_ones(world):
+def test_an_unknown_guide_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="'macthed' is no guide.*joint, matched, clean"):
-        world.pair("macthed")
+        SCALAR.pair("macthed")
 
 
 def test_a_covariance_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="need a covariance of 12x12, not"):
         Gaussian(torch.eye(4).double(), shape=(1, 2, 3))
-
-
-# ---------------------------------------------------------------- mixtures
-
-
-def binary():
-    """One pixel, lesion with probability .2; y | x ~ N(x, .3^2)."""
-    return Mixture(column(-1, 1), torch.tensor([0.8, 0.2], dtype=torch.float64), lambda u: u, 0.3)
-
-
-def three_levels():
-    return Mixture(column(-1, 0, 1), torch.tensor([0.3, 0.4, 0.3], dtype=torch.float64), lambda u: u**2, 0.3)
-
-
-class Sign:
-    """The guide binarised, as a mask would be."""
-
-    def sample(self, state):
-        return state.x0_hat.sign()
-
-
-def shares(world, pair, steps=256, n=50):
-    """How often each level comes out of n^2 equally likely starts."""
-    last = finish(pair, *lattice(n), SCHEDULE.grid(steps))
-    nearest = (last.x0_hat.flatten(1) - world.levels.flatten()).abs().argmin(1)
-    return (torch.bincount(nearest, minlength=len(world.levels)) / n**2).tolist()
-
-
-def density(world, t, x_t, y_t):
-    """log p(x_t, y_t) of a one-pixel world, written by torch.distributions."""
-    a, b = SCHEDULE.abar[t].sqrt(), (1 - SCHEDULE.abar[t]).sqrt()
-    levels, means = world.levels.flatten(), world.means.flatten()
-    x, y = Normal(a * levels, b), Normal(a * means, (b**2 + (a * world.spread) ** 2).sqrt())
-    return (world.prior.log() + x.log_prob(x_t[:, None]) + y.log_prob(y_t[:, None])).logsumexp(1)
-
-
-@pytest.mark.parametrize("world", [binary(), three_levels()])
-@pytest.mark.parametrize("t", [1, 50, 400, 1024])
-def test_mixture_denoisers_are_the_score_too(world, t):
-    n = 40
-    x_t, y_t = (z.requires_grad_() for z in (normal(n, key=11), normal(n, key=12)))
-    score_x, score_y = torch.autograd.grad(density(world, t, x_t, y_t).sum(), (x_t, y_t))
-    x, y = (z.detach().reshape(-1, 1, 1, 1) for z in (x_t, y_t))
-    b, levels, pair = (1 - SCHEDULE.abar[t]).sqrt(), torch.full((n,), t), world.pair("joint")
-    assert torch.allclose(pair.model_x(x, levels, y).flatten(), -b * score_x, atol=1e-7)
-    assert torch.allclose(pair.model_y(y, levels, x).flatten(), -b * score_y, atol=1e-7)
-
-
-@pytest.mark.parametrize("t", [20, 200, 600])
-def test_matched_says_as_much_as_x_t(t):
-    """E[eps_2 | x0_hat, y_t], computed from (x0_hat, y_t) alone, is E[eps_2 | x_t, y_t]."""
-    world, n, levels = three_levels(), 500, torch.full((500,), t)
-    pair = NoisyPair.draw(world.levels[torch.arange(n) % 3], normal(n, 1, 1, 1, key=13), SCHEDULE, generator("matched", t))
-    pair.t = levels
-    joint, matched = world.pair("joint"), world.pair("matched")
-    x0_hat = SCHEDULE.x0_hat(pair.xt, levels, joint.model_x(pair.xt, levels, pair.yt))
-    told = matched.model_y(pair.yt, levels, x0_hat)
-    assert torch.allclose(told, joint.model_y(pair.yt, levels, pair.xt), atol=1e-6)
-
-
-def test_shares_of_the_binary_world():
-    world = binary()
-    for guide in ("joint", "clean"):
-        assert shares(world, world.pair(guide)) == pytest.approx([0.8, 0.2], abs=0.002)
-    clean = world.pair("clean")
-    halved = shares(world, PairModel(clean.model_x, clean.model_y, SCHEDULE, Sign()))
-    assert halved == pytest.approx([0.9, 0.1], abs=0.002)
-
-
-def test_shares_of_the_three_level_world():
-    world = three_levels()
-    assert shares(world, world.pair("joint")) == pytest.approx([0.299, 0.402, 0.299], abs=0.001)
-    assert shares(world, world.pair("matched"), 64, 30) == pytest.approx(shares(world, world.pair("joint"), 64, 30), abs=1e-3)
-    assert shares(world, world.pair("clean")) == pytest.approx([0.196, 0.608, 0.196], abs=0.001)
-
-
-def test_quadrature_finds_the_joint_denoiser_for_a_guide_that_loses_nothing():
-    world, t, s = three_levels(), 300, 296
-    grid, n = [t, s], 60
-    x_t, y_t, levels = normal(n, 1, 1, 1, key=14), normal(n, 1, 1, 1, key=15), torch.full((n,), t)
-    joint = world.pair("joint")
-    state = next(walk(joint, x_t, y_t, grid, clip=False))
-    exact = joint.model_y(y_t, levels, x_t)
-    assert (world.pair(Matched(), grid).model_y(y_t, levels, state.x0_hat) - exact).abs().max() < 2e-3
-
-
-def test_quadrature_of_a_lossy_guide_is_a_conditional_mean():
-    """Given sign(x0_hat) and y_t, against the mean over 400,000 draws with nearly this y_t."""
-    world, t, n = binary(), 300, 400_000
-    draw = generator("lossy", 0)
-    x0 = torch.where(torch.rand((n, 1, 1, 1), generator=draw, dtype=torch.float64) < 0.2, 1.0, -1.0).double()
-    y0 = x0 + 0.3 * torch.randn(x0.shape, generator=draw, dtype=torch.float64)
-    eps_1, eps_2 = (torch.randn(x0.shape, generator=draw, dtype=torch.float64) for _ in range(2))
-    x_t, y_t = SCHEDULE.add_noise(x0, t, eps_1), SCHEDULE.add_noise(y0, t, eps_2)
-    sign = world.x0_hat(t, x_t, world.from_y(y_t, t)).sign()
-    for value in (-1.0, 1.0):
-        for y in (-0.5, 0.0, 0.5):
-            near = ((y_t - y).abs() < 0.02) & (sign == value)
-            mean, error = eps_2[near].mean(), eps_2[near].std() / near.sum() ** 0.5
-            told = world.pair(Sign(), [t, t - 4]).model_y(column(y), torch.tensor([t]), column(value))
-            assert abs(told.item() - mean) < 4 * error + 0.01
-
-
-def test_a_guide_of_a_clean_mask_is_exact_on_the_levels():
-    world, t = three_levels(), torch.tensor([300, 300])
-    y_t, x0 = column(0.4, -0.3), column(-1, 0)
-    a, b = SCHEDULE.abar[300].sqrt(), (1 - SCHEDULE.abar[300]).sqrt()
-    expected = b * (y_t - a * x0**2) / (b**2 + (0.3 * a) ** 2)
-    assert torch.allclose(world.pair("clean").model_y(y_t, t, x0), expected, atol=1e-12)
-
-
-# ---------------------------------------------------------------- a training set
-
-
-def training_set():
-    masks = torch.where(normal(5, 1, 4, 4, key=16) > 0.5, 1.0, -1.0).double()
-    return TrainingSet(masks, normal(5, 1, 4, 4, key=17).clamp(-1, 1))
-
-
-def test_the_perfect_network_returns_its_training_pairs():
-    world = training_set()
-    last = finish(world.pair("joint"), normal(40, 1, 4, 4, key=18), normal(40, 1, 4, 4, key=19), SCHEDULE.grid(64))
-    pairs, samples = (torch.cat([x, y], 1).flatten(1) for x, y in ((world.levels, world.means), (last.x0_hat, last.y0_hat)))
-    distance, index = torch.cdist(samples, pairs).min(1)
-    assert distance.max() < 1e-6 and len(index.unique()) == 5
-
-
-def test_no_denoiser_beats_the_ideal_one_on_its_own_data():
-    """The ideal's loss is a floor: any other answer, here a slightly stretched one, loses more."""
-    world = training_set()
-    index = torch.arange(5).repeat(800)
-    pair = NoisyPair.draw(world.levels[index], world.means[index], SCHEDULE, generator("floor", 0))
-    ideal = world.pair("joint").model_x
-    floor = guider_loss(ideal, pair)
-    for stretch in (0.95, 1.05):
-        assert guider_loss(lambda x, t, y: stretch * ideal(x, t, y), pair) > floor  # noqa: B023
-
-
-def test_a_training_set_has_no_guide_between_its_masks():
-    with pytest.raises(ValueError, match="between its levels"):
-        training_set().pair("clean")
-
-
-def test_lattice_starts_are_equally_likely():
-    x, y = lattice(100)
-    assert x.shape == y.shape == (10_000, 1, 1, 1) and abs(x.mean()) < 1e-12 and abs((x * y).mean()) < 1e-12
-    assert x.var() == pytest.approx(1, abs=0.02)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minipig.guider import RULES, Clean, Matched, NoisyPair, guider_loss, slice_loss
+from minipig.guider import Clean, Matched, NoisyPair, guider_loss, slice_loss
 from minipig.schedule import Schedule
 from minipig.seeds import generator
 
@@ -58,7 +58,7 @@ def test_rules_show_what_they_say():
     assert Clean().train(p) is p.x0
     assert torch.equal(Matched().train(p), SCHEDULE.x0_hat(p.xt, p.t, torch.zeros_like(p.xt)))
     state = type("State", (), {"x0_hat": object()})()
-    assert all(rule().sample(state) is state.x0_hat for rule in RULES.values())
+    assert Clean().sample(state) is Matched().sample(state) is state.x0_hat
 
 
 def test_the_frozen_guider_gets_no_gradient():

@@ -7,12 +7,14 @@ one, and joint-wide one of twice PIG's cost; and LDM sees slices through its aut
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Callable
 
 from torch import Tensor, nn
 
 from ..guider import guider_loss
 from ..pairs import Pairs
+from ..rules import Dithered, Sign
 from ..sampler import SOLVERS
 from ..unet import PairedUNet
 from . import joint, latent, pig, seg_guided, unconditional
@@ -96,6 +98,8 @@ METHODS = {
     "ControlNet": Method(("control",), seg_guided.draw),
     "PIG": Method(("guider", "model_y-clean"), pig.draw),  # the default guide rule
     "PIG-matched": Method(("guider", "model_y-matched"), pig.draw),
+    "PIG-sign": Method(("guider", "model_y-clean"), partial(pig.draw, rule=Sign())),
+    "PIG-dithered": Method(("guider", "model_y-clean"), partial(pig.draw, rule=Dithered())),
     # controls: whose masks, finished or not, which network, and what a budget of two networks does for one
     "SegGuidedDif-newmasks": Method(("mask", "model_y-clean"), new_masks_first),
     "PIG-finished": Method(("guider", "model_y-clean"), finished_masks),

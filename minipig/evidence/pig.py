@@ -11,6 +11,9 @@ matched_loss = partial(slice_loss, rule=Matched())
 
 
 def draw(guider: Denoiser, model_y: Denoiser, start: Start, rule: GuideRule = Clean()) -> tuple[Tensor, Tensor]:  # noqa: B008
-    """Masks ±1 and slices in [-1, 1], (B, 1, H, W) each. The rules `clean` and `matched` sample alike; they train apart."""
+    """Masks ±1 and slices in [-1, 1], (B, 1, H, W) each.
+
+    `Clean` and `Matched` sample alike and train apart; `Clean`, `Sign` and `Dithered` train alike and sample apart.
+    """
     state = start.walk(guider, model_y, rule=rule)
     return signs(state.x0_hat), state.y0_hat

@@ -33,6 +33,7 @@ from .usefulness import row_name, segment, segment_unit
 from .workshop import Workshop
 
 COMPARATORS = ("LDM", "SegGuidedDif", "ControlNet", "joint")
+VARIANTS = ("PIG-matched", "PIG-sign", "PIG-dithered")  # other guide rules; the last two were added after two folds of PIG
 CONTROLS = ("SegGuidedDif-newmasks", "PIG-finished", "PIG-matched-oldmasks", "joint-wide")  # phantoms, first fold
 DISTANCES = ("fd", "kd", "fd_lesion", "fd_plain", "agreement", "nearer", "neighbour")
 SEEDS = Protocol.segmenter_seeds  # of a row of Table 2 in each fold
@@ -50,7 +51,7 @@ def sources_1(protocol: Protocol) -> list[str]:
     """The rows of Table 1 in every fold; "real" is the floor, "training" what copies of the training pairs would get."""
     if not protocol.phantom:
         return ["training", "joint", "SegGuidedDif", "PIG"]
-    return ["real", "training", "DDPM", "DDIM", "DPM++", *COMPARATORS, "PIG", "PIG-matched"]
+    return ["real", "training", "DDPM", "DDIM", "DPM++", *COMPARATORS, "PIG", *VARIANTS]
 
 
 def sources_2(protocol: Protocol) -> list[tuple[str, int]]:
@@ -59,7 +60,7 @@ def sources_2(protocol: Protocol) -> list[tuple[str, int]]:
     if not protocol.phantom:
         return [("real", 0), *((source, n) for source in ("classical", "joint", "SegGuidedDif", "PIG", "classical+PIG"))]
     rows = [("real", 0), *((source, n) for source in ("fresh", "classical", *COMPARATORS))]
-    rows += [("PIG", n // 2), ("PIG", n), ("PIG", 3 * n // 2), ("PIG-matched", n)]
+    rows += [("PIG", n // 2), ("PIG", n), ("PIG", 3 * n // 2), *((source, n) for source in VARIANTS)]
     return [*rows, ("classical+SegGuidedDif", n), ("classical+PIG", n)]
 
 

@@ -12,6 +12,7 @@ import torch
 from .devices import pick_device, process_group, rank, together
 from .evidence.bench import run_bench
 from .evidence.demo import Demo, draw_figures, measure_agreement, run_demo, sample_folder
+from .evidence.lab import run_lab
 from .evidence.protocol import Protocol
 from .evidence.solvers import run_solvers
 from .evidence.tables import run_table
@@ -32,6 +33,7 @@ EXAMPLES = """examples:
   python -m minipig phantoms -n 24 --out FOLDER             phantoms as PNG, to see the layout
   python -m minipig table2 --folds 0                        real only against every method, the first of five folds
   python -m minipig table2 --folds 0 --rows real PIG --steps 3000 --out runs/longer      what longer training changes
+  python -m minipig lab --quick                             which guide rules are right in worlds with ideal networks
   python -m minipig bench --quick                           what a step costs here, into runs/bench.json
 
 A FOLDER holds images/ and masks/ with equal file names, and may hold manifest.csv with the columns name,patient.
@@ -124,6 +126,18 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--work", type=Path, metavar="FOLDER", help="weights and samples (default: OUT/work)")
         sub.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one, else cpu)")
 
+    purpose = "rank every guide rule, walk and network: in exact worlds, then trained on phantoms at equal budget"
+    lab = commands.add_parser("lab", help=purpose, description=purpose, epilog=EXAMPLES, **layout)
+    lab.add_argument("--quick", action="store_true", help="the exact worlds alone, in less than a minute")
+    lab.add_argument(
+        "--rows", nargs="+", metavar="NAME", help="the variants to work on now, such as clean sign (default: all)"
+    )
+    lab.add_argument("--seeds", type=int, nargs="+", metavar="K", help="the folds to train on now (default: 0 1 2)")
+    lab.add_argument("--solver", choices=SOLVERS, default="ddim", help="how all of them sample (default: %(default)s)")
+    lab.add_argument("--out", type=Path, default=Path("runs/lab.json"), metavar="FILE", help="default: %(default)s")
+    lab.add_argument("--work", type=Path, metavar="FOLDER", help="weights and samples (default: beside the records)")
+    lab.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one, else cpu)")
+
     purpose = "time a training step and sampling, and take their memory, beside the architecture written plainly and others"
     bench = commands.add_parser("bench", help=purpose, description=purpose, epilog=EXAMPLES, **layout)
     bench.add_argument("--quick", action="store_true", help="the main rows alone, within ten minutes")
@@ -198,6 +212,13 @@ def run_tables(args: argparse.Namespace, device: torch.device) -> None:
     print(f"{out}/{args.command}.json holds it")
 
 
+def run_the_lab(args: argparse.Namespace, device: torch.device) -> None:
+    """`minipig lab`."""
+    work = args.work or args.out.with_suffix("") / "work"
+    run_lab(args.out, work, device, seeds=args.seeds, names=args.rows, quick=args.quick, solver=args.solver)
+    print(f"written to {args.out}")
+
+
 def run_benchmark(args: argparse.Namespace, device: torch.device) -> None:
     """`minipig bench`."""
     if args.solvers:
@@ -214,6 +235,7 @@ COMMANDS = {
     "phantoms": run_phantoms,
     "table1": run_tables,
     "table2": run_tables,
+    "lab": run_the_lab,
     "bench": run_benchmark,
 }
 

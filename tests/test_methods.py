@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from minipig.evidence import joint, latent, pig, seg_guided, unconditional
+from minipig.evidence import joint, latent, pig, seg_guided, swapped, two_heads, unconditional
 from minipig.evidence.classical import augment, deformation
 from minipig.evidence.controlnet import ControlNet
 from minipig.evidence.methods import METHODS, NETWORKS, new_masks_first
 from minipig.evidence.start import Start, absent, knows
 from minipig.exact import Gaussian
-from minipig.guider import Clean, NoisyPair, slice_loss
+from minipig.guider import Clean, NoisyPair, guider_loss, slice_loss
 from minipig.pairs import Pairs
 from minipig.phantoms import phantoms
 from minipig.sampler import PairModel, sample
@@ -125,6 +125,26 @@ def test_losses_are_plain_mean_squares():
     assert joint.loss(two, pair).item() == pytest.approx(expected.item(), rel=1e-5)
     of_two = awake(NETWORKS["model_y-clean"].build, TINY)
     assert seg_guided.loss(of_two, pair) == (pair.eps_2 - of_two(pair.yt, pair.t, pair.x0)).square().mean()
+
+
+def test_swapped_roles_are_pig_with_mask_and_slice_exchanged():
+    nets = [awake(NETWORKS[name].build, TINY, seed=i) for i, name in enumerate(("guider", "model_y-clean"))]
+    pair = noisy()
+    exchanged = NoisyPair(pair.y0, pair.x0, pair.t, pair.eps_2, pair.eps_1, pair.schedule)
+    assert swapped.mask_loss(nets[1], pair) == seg_guided.loss(nets[1], exchanged)
+    masks, images = swapped.draw(*nets, start(3, steps=5))
+    state = start(3, steps=5).walk(*nets)
+    assert torch.equal(images, state.x0_hat) and torch.equal(masks, torch.where(state.y0_hat > 0, 1.0, -1.0))
+
+
+def test_two_heads_are_a_guider_and_a_model_y_on_one_trunk():
+    net, pair = awake(two_heads.TwoHeads, TINY), noisy()
+    expected = (guider_loss(net.model_x, pair) + seg_guided.loss(net.model_y, pair)) / 2
+    assert two_heads.loss(net, pair) == expected
+    shown = net.model_x(pair.xt, pair.t, pair.yt), net.model_y(pair.yt, pair.t, pair.xt)
+    assert shown[0].shape == shown[1].shape == pair.xt.shape
+    whole = net.trunk(torch.cat([pair.xt, pair.yt], 1), pair.t, torch.ones_like(pair.xt))
+    assert torch.equal(shown[1], whole[:, 1:]) and not torch.allclose(shown[0], whole[:, :1], atol=1e-4)  # it knows its role
 
 
 def test_pig_draws_as_the_packages_own_sampler_does():

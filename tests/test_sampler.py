@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from minipig.exact import Gaussian
 from minipig.guider import Clean, Matched
-from minipig.sampler import PairModel, sample, walk
+from minipig.sampler import PairModel, corrected, sample, walk
 from minipig.schedule import Schedule
 from minipig.seeds import SampleNoise, generator
 from minipig.unet import PRESETS, PairedUNet
@@ -165,3 +166,40 @@ def test_solvers_are_chosen_by_name():
         calls.clear()
         next(sample(pair, 1, (2, 2), **keywords))
         assert calls[::2] == calls[1::2] == grid[:-1]
+
+
+def test_a_corrected_step_is_taken_undone_and_taken_again():
+    asked = []
+
+    def model(z, t, guide):
+        asked.append((int(t[0]), z))
+        return 0.1 * z + 0.2 * guide
+
+    grid, fresh = SCHEDULE.grid(4), []
+
+    def noise(shape):
+        fresh.append(torch.randn((2, *shape), generator=generator("fresh", len(fresh))))
+        return fresh[-1]
+
+    x_T, y_T = torch.randn((2, 2, 1, 3, 3), generator=generator("start", 0))
+    states = list(corrected(PairModel(model, model, SCHEDULE, Matched()), x_T, y_T, grid, noise, clip=False))
+    assert [(s.t, s.t_next) for s in states] == list(zip(grid, grid[1:])) and len(asked) == 4 * 4 and len(fresh) == 2 * 4
+    (once,) = walk(PairModel(model, model, SCHEDULE, Matched()), x_T, y_T, grid[:2], clip=False)
+    t, s = grid[:2]
+    ratio = SCHEDULE.abar[t] / SCHEDULE.abar[s]
+    again = ratio.sqrt().float() * once.x_next + (1 - ratio).sqrt().float() * fresh[0]
+    assert torch.allclose(states[0].x_t, again, atol=1e-6)
+    assert all(torch.equal(after.x_t, asked[4 * i + 6][1]) for i, after in enumerate(states[1:]))
+
+
+def test_corrections_keep_the_law_of_an_ideal_pair_model():
+    """The Gaussian world: 3,000 pairs after 256 corrected steps have its covariance, within four standard errors and 1 %."""
+    rho, n, draw = 0.8, 3000, generator("corrected", 0)
+    world = Gaussian(torch.tensor([[1, rho], [rho, 1]], dtype=torch.float64))
+
+    def noise(shape):
+        return torch.randn((n, *shape), generator=draw, dtype=torch.float64)
+
+    *_, last = corrected(world.pair("joint"), noise((1, 1, 1)), noise((1, 1, 1)), SCHEDULE.grid(256), noise, clip=False)
+    found = torch.cov(torch.cat([last.x0_hat.flatten(1), last.y0_hat.flatten(1)], 1).T)
+    assert torch.allclose(found, world.covariance, atol=4 * (2 / n) ** 0.5 + 0.01)

@@ -11,7 +11,6 @@ from ..seeds import seeded_network
 from ..segmentation import SegmentationUNet
 from ..train import Training
 from .features import crops, learnt_features, mask_statistics, plain_slice_features, where_a_lesion_seems
-from .methods import METHODS
 from .metrics import (
     frechet_distance,
     kernel_distance,
@@ -61,7 +60,7 @@ def measured(workshop: Workshop, fold: Fold, source: str) -> Pairs:
     """What is measured of a source: a method's samples; of "training", the pairs that all methods of the fold learn from; of
     "real", the floor, phantoms of as many strangers."""
     p = workshop.protocol
-    if source in METHODS:
+    if source in workshop.methods:
         return workshop.samples(fold, source, p.measured)
     return fold.train if source == "training" else strangers(p.measured, p.size, FLOOR + fold.number)
 

@@ -25,7 +25,6 @@ from ..pairs import Pairs
 from ..run import claim_folder
 from ..segmentation import SCORES
 from .likeness import measure, measure_unit
-from .methods import METHODS
 from .metrics import interval, nearest
 from .protocol import Protocol
 from .units import commit
@@ -102,7 +101,7 @@ def run_table(
     rows = table_rows(workshop, table)
     result = {"rows": rows, "provenance": provenance(workshop)}
     write_json(out / f"table{table}.json", result)
-    drawn = [s for s in sources_1(protocol) if s in METHODS and (sources is None or s in sources)]
+    drawn = [s for s in sources_1(protocol) if s in workshop.methods and (sources is None or s in sources)]
     if table == 1 and 0 in chosen and drawn and not (out / "nearest.png").exists():
         first = workshop.folds[0]
         for name, figure in sheets(first.train, {s: workshop.samples(first, s, SHOWN) for s in drawn}).items():

@@ -19,7 +19,7 @@ from ..schedule import Schedule
 from ..seeds import SampleNoise, generator, seeded_network
 from ..train import Training, finish, fit
 from ..unet import PRESETS, PairedUNet
-from .methods import METHODS, NETWORKS, Network
+from .methods import METHODS, NETWORKS, Method, Network
 from .protocol import Fold, Protocol, folds_of
 from .start import Start
 from .units import Records, digest
@@ -28,11 +28,23 @@ BATCH = 64  # samples drawn at a time
 
 
 class Workshop:
-    """A protocol at work on one device. Raises ValueError for a size that the networks do not take, or damaged records."""
+    """A protocol at work on one device, with the methods and networks that it knows by name.
 
-    def __init__(self, protocol: Protocol, results: Path, work: Path, device: torch.device):
+    Raises ValueError for a size that the networks do not take, or damaged records.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        results: Path,
+        work: Path,
+        device: torch.device,
+        methods: dict[str, Method] = METHODS,
+        networks: dict[str, Network] = NETWORKS,
+    ):
         PairedUNet(**PRESETS[protocol.preset]).check_size(*protocol.size)  # before anything is read or written
         self.protocol, self.results, self.work, self.device = protocol, results, work, device
+        self.methods, self.networks = methods, networks
         self.folds = folds_of(protocol)
         self.records = [Records(results / f"fold_{fold.number}.json") for fold in self.folds]
 
@@ -46,19 +58,19 @@ class Workshop:
         """The hash of what decides a network: data, preset, training, and the networks that it builds on."""
         p = self.protocol
         own = dict(network=name, preset=p.preset, steps=p.steps, batch=p.batch, rate=p.rate, data=self.data_key(fold))
-        return digest(own | {"after": [self.network_key(fold, parent) for parent in NETWORKS[name].after]})
+        return digest(own | {"after": [self.network_key(fold, parent) for parent in self.networks[name].after]})
 
     def samples_key(self, fold: Fold, source: str) -> str:
         """The hash of what decides a method's samples: its networks, and how they walk. Of other sources: their name."""
-        if source not in METHODS:
+        if source not in self.methods:
             return source
-        method = METHODS[source]
+        method = self.methods[source]
         nets = [self.network_key(fold, name) for name in method.networks]
         return digest(dict(method=source, networks=nets, solver=method.solver, steps=method.steps, eta=method.eta))
 
     def network(self, fold: Fold, name: str) -> nn.Module:
         """The averaged weights of a trained network in this fold, loaded or learnt from the fold's training pairs alone."""
-        key, kind = self.network_key(fold, name), NETWORKS[name]
+        key, kind = self.network_key(fold, name), self.networks[name]
         path, seed = self.work / f"fold_{fold.number}" / f"{name}-{key}.pt", int(key[:7], 16)
         parents = [self.network(fold, parent) for parent in kind.after]
         net = seeded_network(lambda: kind.build(PRESETS[self.protocol.preset], *parents), seed).to(self.device)
@@ -74,7 +86,7 @@ class Workshop:
 
     def learn(self, fold: Fold, name: str, net: nn.Module, parents: list[nn.Module], seed: int, checkpoint: Path) -> dict:
         """Train `net`, whose weights end as their average, and return what it cost; resumes `checkpoint`."""
-        p, kind = self.protocol, NETWORKS[name]
+        p, kind = self.protocol, self.networks[name]
         training = Training(p.steps, p.batch, p.rate, seed=seed)
         pairs = kind.data(fold.train, *parents)
         steps = fit(net, kind.loss, pairs, training, checkpoint, guider=parents[0] if kind.guided else None)
@@ -86,7 +98,7 @@ class Workshop:
 
     def samples(self, fold: Fold, source: str, n: int) -> Pairs:
         """The first n samples of a method in this fold, drawn where they are not there yet; no masks: all are empty."""
-        method, key = METHODS[source], self.samples_key(fold, source)
+        method, key = self.methods[source], self.samples_key(fold, source)
         path = self.work / f"fold_{fold.number}" / f"{source}-{key}.pt"
         saved = load_checkpoint(path, {"masks", "images"}) if path.exists() else {"masks": (), "images": ()}
         masks, images, there = list(saved["masks"]), list(saved["images"]), len(saved["images"])

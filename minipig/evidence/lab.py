@@ -1,0 +1,238 @@
+"""python -m minipig lab: every guide rule, walk and network at equal budget, first in exact worlds, then trained; ranked.
+
+An idea is a small class (rules.py). The exact worlds say in seconds whether an ideal model_y would do right by it; a short
+training says whether a small network can; the ranking says where it stands. The trained part is the phantom protocol of the
+tables, a fold for each seed, so that what the tables have trained is not trained again if they share their work folder.
+
+OUT.json        {"rows": {name: {"exact": {world: {steps: total variation}}, "fd": [one a seed], "fd_lesion": ...,
+                "agreement": ..., "dice": ..., "parameters": ..., "calls": ..., ...}}, "provenance": ...}; the best first
+OUT/fold_K.json the records of seed K, from which an interrupted run goes on; OUT/samples.png: equal noise, side by side
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+from tqdm import tqdm
+
+from .. import plot
+from ..files import write_json
+from ..guider import Clean, Denoiser, GuideRule
+from ..mixtures import Mixture, lattice
+from ..rules import RULES, asked, loss_of
+from ..run import claim_folder
+from ..sampler import SOLVERS, PairModel, State, corrected, walk
+from ..schedule import Schedule
+from ..train import Training
+from . import pig, swapped, two_heads
+from .likeness import measure
+from .methods import METHODS, NETWORKS, Method, Network, paired
+from .metrics import score_pairs, train_segmenter
+from .protocol import Fold, Protocol
+from .start import Start, signs
+from .tables import SHOWN, provenance, sheet
+from .units import digest
+from .usefulness import TEST, many
+from .workshop import Workshop
+
+MEASURES = {"fd": -1, "fd_lesion": -1, "agreement": 1, "dice": 1}  # of a trained variant, and which way is better
+
+# ---- exact worlds: one pixel each, slices normal about a function of the mask
+
+
+def column(*values: float) -> Tensor:
+    """Pixels (B, 1, 1, 1), float64."""
+    return torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1, 1)
+
+
+WORLDS = {
+    "binary": Mixture(column(-1, 1), column(0.8, 0.2).flatten(), lambda u: u, spread=0.3),
+    "three levels": Mixture(column(-1, 0, 1), column(0.3, 0.4, 0.3).flatten(), lambda u: u**2, spread=0.3),
+}
+STEPS = (16, 64)
+FIFTHS = 5
+
+
+def total_variation(world: Mixture, last: State) -> float:
+    """Between the pairs at the end of a walk and the true ones, 0 to 1; a pair counts by its mask's level and by the fifth of
+    that level's slices in which its slice lies."""
+    level = (last.x0_hat.flatten(1) - world.levels.flatten()).abs().argmin(1)
+    rank = torch.special.ndtr((last.y0_hat.flatten() - world.means.flatten()[level]) / world.spread)
+    cell = level * FIFTHS + (rank * FIFTHS).long().clamp(max=FIFTHS - 1)
+    found = torch.bincount(cell, minlength=len(world.levels) * FIFTHS) / len(cell)
+    return (found - world.prior.repeat_interleave(FIFTHS) / FIFTHS).abs().sum().item() / 2
+
+
+def exact_verdict(rule: GuideRule, steps: int, starts: int = 20) -> dict[str, float]:
+    """The total variation that is left in each world, where an ideal model_y has learnt what `rule` shows in training and is
+    asked what it shows in sampling: starts^2 walks of so many steps, from equally likely noise."""
+    found = {}
+    for name, world in WORLDS.items():
+        pair = world.pair(rule)
+        pair.model_y = asked(rule, pair.model_y)
+        *_, last = walk(pair, *lattice(starts), Schedule().grid(steps), clip=False)
+        found[name] = round(total_variation(world, last), 4)
+    return found
+
+
+# ---- variants: a rule, a walk, or a network that is not the default; all else is
+
+
+def by_rule(rule: GuideRule):
+    """How pairs are drawn under a guide rule, by both chains at once."""
+
+    def draw(guider: Denoiser, model_y: Denoiser, start: Start) -> tuple[Tensor, Tensor]:
+        return pig.draw(guider, asked(rule, model_y), start, rule)
+
+    return draw
+
+
+def with_corrections(guider: Denoiser, model_y: Denoiser, start: Start) -> tuple[Tensor, Tensor]:
+    """The default rule on the corrected walk."""
+    pair, grid = PairModel(guider, model_y, Schedule(), Clean()), Schedule().grid(start.steps)
+    with torch.no_grad():
+        x_T, y_T = (start.noise((1, *start.size)) for _ in range(2))
+        *_, last = corrected(pair, x_T, y_T, grid, start.noise)
+    return signs(last.x0_hat), last.y0_hat
+
+
+SHARED = {"sign": "clean", "dithered": "clean", "binarised": "matched"}  # rules that train as another, and sample apart
+
+
+def trained_as(name: str) -> str:
+    """The network that model_y is under the rule of this name."""
+    return f"model_y-{SHARED.get(name, name)}"
+
+
+def rule_network(rule: GuideRule) -> Network:
+    """model_y as a rule trains it, with the frozen guider at hand."""
+    return Network(paired, loss_of(rule), ("guider",), guided=True)
+
+
+VARIANTS = {  # name: (its networks, how it draws, calls of a network a step)
+    **{name: (("guider", trained_as(name)), by_rule(rule()), 3 if name == "strength" else 2) for name, rule in RULES.items()},
+    "sequential": (METHODS["SegGuidedDif-newmasks"].networks, METHODS["SegGuidedDif-newmasks"].draw, 2),
+    "finished": (METHODS["PIG-finished"].networks, METHODS["PIG-finished"].draw, 3),
+    "corrected": (("guider", "model_y-clean"), with_corrections, 4),
+    "swapped": (("model_y-noisy", "mask-by-slice"), swapped.draw, 2),
+    "joint": (("joint",), METHODS["joint"].draw, 1),
+    "two-heads": (("two-heads",), two_heads.draw, 2),
+}
+
+LAB_NETWORKS = NETWORKS | {
+    **{trained_as(name): rule_network(rule()) for name, rule in RULES.items() if trained_as(name) not in NETWORKS},
+    "mask-by-slice": Network(paired, swapped.mask_loss),
+    "two-heads": Network(two_heads.TwoHeads, two_heads.loss),
+}
+
+
+def lab_methods(solver: str, steps: int) -> dict[str, Method]:
+    """Every variant as a method of the workshop, all on one solver."""
+    return {f"{name}@{solver}": Method(networks, draw, solver, steps) for name, (networks, draw, _) in VARIANTS.items()}
+
+
+def alone(workshop: Workshop, fold: Fold, source: str) -> dict:
+    """The record of a segmenter that has learnt from a variant's samples alone: its scores on many fresh phantoms."""
+    p = workshop.protocol
+    own = dict(source=workshop.samples_key(fold, source), measured=p.measured, steps=p.segmenter_steps, test=p.test)
+    own |= dict(batch=p.segmenter_batch, rate=p.segmenter_rate)
+    name, key = f"alone/{source}", digest(own)
+    if record := workshop.records[fold.number].find(name, key):
+        return record
+    pairs = workshop.samples(fold, source, p.measured)
+
+    def work() -> dict:
+        training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, seed=fold.number)
+        net = train_segmenter(pairs, training, workshop.device, label=f"seed {fold.number}: segmenter on {source}")
+        return score_pairs(net, many(p.test, p.size, TEST))
+
+    return workshop.records[fold.number].make(name, key, work)
+
+
+# ---- the lab
+
+
+def run_lab(
+    out: Path,
+    work: Path,
+    device: torch.device,
+    protocol: Protocol = Protocol(),  # noqa: B008
+    seeds: list[int] | None = None,
+    names: list[str] | None = None,
+    quick: bool = False,
+    solver: str = "ddim",
+) -> dict:
+    """Do what is not yet recorded of these seeds and variants (None: all), write `out`, and print the ranking.
+
+    quick: the exact worlds alone. Raises ValueError for an unknown seed or variant.
+    """
+    names, seeds = names or [*VARIANTS], [0, 1, 2] if seeds is None else seeds
+    if unknown := set(names) - set(VARIANTS):
+        raise ValueError(f"the lab has no {', '.join(sorted(unknown))}; it has {', '.join(VARIANTS)}")
+    if not set(seeds) <= set(range(protocol.folds)):
+        raise ValueError(f"seeds run from 0 to {protocol.folds - 1}, not {', '.join(map(str, seeds))}")
+    rows: dict[str, dict] = {name: {} for name in names}
+    rules = [name for name in names if name in RULES]
+    for name in tqdm(rules, desc="exact worlds", unit="rule", disable=None, leave=False):
+        verdicts = {S: exact_verdict(RULES[name](S) if name == "previous" else RULES[name](), S) for S in STEPS}
+        rows[name]["exact"] = {world: {str(S): verdicts[S][world] for S in STEPS} for world in WORLDS}
+    folder, methods = out.with_suffix(""), lab_methods(solver, SOLVERS[solver]["steps"])
+    workshop = Workshop(protocol, folder, work, device, methods, LAB_NETWORKS)
+    if not quick:
+        claim_folder(folder, asdict(protocol) | {"solver": solver})
+        todo = [(workshop.folds[k], name) for k in seeds for name in names]
+        for fold, name in tqdm(todo, desc="training", unit="variant", disable=None):
+            record = measure(workshop, fold, f"{name}@{solver}") | {"dice": alone(workshop, fold, f"{name}@{solver}")["dice"]}
+            for key in (*MEASURES, "nearer"):
+                rows[name].setdefault(key, []).append(record[key])
+        for name in names:
+            rows[name] |= costs(workshop, workshop.folds[seeds[0]], name, f"{name}@{solver}")
+        drawn = {name: workshop.samples(workshop.folds[seeds[0]], f"{name}@{solver}", SHOWN) for name in names}
+        plot.save(sheet({"real": workshop.folds[seeds[0]].train} | drawn), folder / "samples.png")
+    result = {"rows": ranked(rows), "provenance": provenance(workshop)}
+    write_json(out, result)
+    print(show(result["rows"]))
+    return result
+
+
+def costs(workshop: Workshop, fold: Fold, name: str, source: str) -> dict[str, float]:
+    """Parameters of a variant's networks, calls of a network for a pair, and seconds of training and of drawing a pair."""
+    units, method = workshop.records[fold.number].units, workshop.methods[source]
+    nets = [units[f"network/{net}"] for net in method.networks]
+    return dict(
+        parameters=sum(net["parameters"] for net in nets),
+        calls=VARIANTS[name][2] * method.steps,
+        training_seconds=round(sum(net["seconds"] for net in nets), 1),
+        seconds_a_pair=round(units[f"samples/{source}"]["seconds"] / units[f"samples/{source}"]["drawn"], 3),
+    )
+
+
+def ranked(rows: dict[str, dict]) -> dict[str, dict]:
+    """The rows, best first: by the mean of their ranks in each of MEASURES, of the mean over seeds; untrained ones by their
+    total variation."""
+    if all(key in row for row in rows.values() for key in MEASURES):
+        values = [[sign * np.mean(row[key]) for row in rows.values()] for key, sign in MEASURES.items()]
+        score = np.mean([stats.rankdata([-v for v in column]) for column in values], axis=0)
+    else:
+        score = [
+            np.mean([list(tv.values())[-1] for tv in row["exact"].values()]) if "exact" in row else np.inf
+            for row in rows.values()
+        ]
+    return {name: rows[name] for _, name in sorted(zip(score, rows))}
+
+
+def show(rows: dict[str, dict]) -> str:
+    """The ranking: total variation in the exact worlds at most steps, mean ± standard error of the trained, and costs."""
+    lines = [["", *(f"exact, {world}" for world in WORLDS), *MEASURES, "nearer", "calls", "parameters"]]
+    for name, row in rows.items():
+        exact = [f"{row['exact'][world][str(STEPS[-1])]:.3f}" if "exact" in row else "" for world in WORLDS]
+        cells = [np.array(row.get(key, [])) for key in (*MEASURES, "nearer")]
+        trained = [f"{c.mean():.3f}" + (f" ± {stats.sem(c):.3f}" if c.size > 1 else "") if c.size else "" for c in cells]
+        lines.append([name, *exact, *trained, *(f"{row[key]:,}" if key in row else "" for key in ("calls", "parameters"))])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return "\n".join(
+        "  ".join(f"{cell:{'<' if i == 0 else '>'}{w}}" for i, (cell, w) in enumerate(zip(line, widths))) for line in lines
+    )

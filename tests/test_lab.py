@@ -1,0 +1,107 @@
+"""The lab: exact verdicts that follow from theory, every variant trained in miniature, and a rule from outside."""
+
+import json
+
+import pytest
+import torch
+
+from minipig.evidence import lab, likeness
+from minipig.evidence.lab import VARIANTS, exact_verdict, ranked, run_lab
+from minipig.evidence.methods import NETWORKS
+from minipig.evidence.protocol import Protocol
+from minipig.guider import Clean, Matched
+from minipig.rules import Dithered, Noisy, Sign
+
+CPU = torch.device("cpu")
+SMALL = Protocol(
+    pairs=24,
+    size=(16, 16),
+    folds=3,
+    preset="tiny",
+    steps=2,
+    batch=4,
+    segmenter_steps=2,
+    segmenter_batch=4,
+    measured=4,
+    reference=8,
+    test=8,
+    judge_pairs=8,
+    judge_steps=2,
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("lab") / "lab.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab, "STEPS", (4, 8))
+        patch.setitem(lab.SOLVERS, "ddim", lab.SOLVERS["ddim"] | {"steps": 2})
+        patch.setattr(likeness, "resampled", lambda *_, **__: (0, 0))
+        yield out, run_lab(out, out.parent / "work", CPU, SMALL, seeds=[0, 1])
+
+
+def test_every_variant_has_its_numbers(done):
+    out, result = done
+    assert set(result["rows"]) == set(VARIANTS)
+    for name, row in result["rows"].items():
+        assert all(len(row[key]) == 2 for key in (*lab.MEASURES, "nearer")), name
+        assert row["parameters"] > 0 and row["calls"] == 2 * VARIANTS[name][2] and row["training_seconds"] >= 0
+        assert ("exact" in row) == (name in lab.RULES)
+    assert json.loads(out.read_text()) == json.loads(json.dumps(result))
+    assert (out.with_suffix("") / "samples.png").stat().st_size > 10_000
+    assert result["rows"]["two-heads"]["parameters"] < 0.6 * result["rows"]["clean"]["parameters"]
+
+
+def test_networks_are_shared_and_trained_once(done):
+    out, _ = done
+    units = json.loads((out.with_suffix("") / "fold_0.json").read_text())
+    trained = {name.removeprefix("network/") for name in units if name.startswith("network/")}
+    own = {f"model_y-{name}" for name in ("previous", "noisy", "augmented", "lesion-weighted", "strength")}
+    assert trained == {"guider", "model_y-clean", "model_y-matched", "mask", "joint", "two-heads", "mask-by-slice"} | own
+    assert set(lab.LAB_NETWORKS) >= set(NETWORKS) and lab.LAB_NETWORKS["model_y-clean"] is NETWORKS["model_y-clean"]
+
+
+def test_a_lab_goes_on_where_it_was_and_names_what_it_does_not_know(done, monkeypatch):
+    out, result = done
+    monkeypatch.setattr(lab.Workshop, "network", lambda *_: pytest.fail("a network was asked for"))
+    assert run_lab(out, out.parent / "work", CPU, SMALL, seeds=[0, 1])["rows"] == result["rows"]
+    with pytest.raises(ValueError, match="the lab has no cleen; it has matched, clean"):
+        run_lab(out, out.parent / "work", CPU, SMALL, names=["cleen"])
+    with pytest.raises(ValueError, match="seeds run from 0 to 2, not 3"):
+        run_lab(out, out.parent / "work", CPU, SMALL, seeds=[3])
+
+
+def test_quick_asks_the_exact_worlds_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lab, "STEPS", (8,))
+    rows = run_lab(tmp_path / "lab.json", tmp_path / "work", CPU, SMALL, names=["sign", "clean", "noisy"], quick=True)["rows"]
+    assert list(rows)[-1] == "sign" and set(rows["clean"]) == {"exact"}
+    assert "exact, binary" in capsys.readouterr().out and not (tmp_path / "work").exists()
+
+
+def test_verdicts_are_what_theory_says():
+    """Who can tell x_t from its guide is right everywhere, the plug-in where f is straight, the sign nowhere."""
+    found = {rule: exact_verdict(rule(), 64, 16) for rule in (Noisy, Clean, Sign, Dithered)}
+    assert found[Noisy]["binary"] < 0.06 and found[Noisy]["three levels"] < 0.06
+    assert found[Clean]["binary"] < 0.06 and found[Clean]["three levels"] > 0.12
+    assert found[Sign]["binary"] > 0.1 and found[Dithered]["binary"] < found[Sign]["binary"]
+
+
+def test_a_rule_of_ones_own_needs_two_methods():
+    class Softened(Matched):
+        def train(self, pair):
+            return pair.x0_hat.tanh()
+
+        def sample(self, state):
+            return state.x0_hat.tanh()
+
+    own, matched = exact_verdict(Softened(), 16, 10), exact_verdict(Matched(), 16, 10)
+    assert own == pytest.approx(matched, abs=0.02)  # tanh loses nothing
+
+
+def test_ranking_is_by_the_mean_rank():
+    rows = {
+        "worst": dict(fd=[3.0], fd_lesion=[3.0], agreement=[0.1], dice=[0.1]),
+        "best": dict(fd=[1.0], fd_lesion=[1.0], agreement=[0.3], dice=[0.3]),
+        "between": dict(fd=[2.0], fd_lesion=[2.0], agreement=[0.2], dice=[0.2]),
+    }
+    assert list(ranked(rows)) == ["best", "between", "worst"]

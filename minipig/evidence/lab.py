@@ -174,8 +174,8 @@ def run_lab(
         raise ValueError(f"the lab has no {', '.join(sorted(unknown))}; it has {', '.join(VARIANTS)}")
     if not set(seeds) <= set(range(protocol.folds)):
         raise ValueError(f"seeds run from 0 to {protocol.folds - 1}, not {', '.join(map(str, seeds))}")
-    rows: dict[str, dict] = {name: {} for name in names}
     rules = [name for name in names if name in RULES]
+    rows: dict[str, dict] = {name: {} for name in (rules if quick else names)}
     for name in tqdm(rules, desc="exact worlds", unit="rule", disable=None, leave=False):
         verdicts = {S: exact_verdict(RULES[name](S) if name == "previous" else RULES[name](), S) for S in STEPS}
         rows[name]["exact"] = {world: {str(S): verdicts[S][world] for S in STEPS} for world in WORLDS}
@@ -232,6 +232,7 @@ def show(rows: dict[str, dict]) -> str:
         cells = [np.array(row.get(key, [])) for key in (*MEASURES, "nearer")]
         trained = [f"{c.mean():.3f}" + (f" ± {stats.sem(c):.3f}" if c.size > 1 else "") if c.size else "" for c in cells]
         lines.append([name, *exact, *trained, *(f"{row[key]:,}" if key in row else "" for key in ("calls", "parameters"))])
+    lines = list(zip(*(column for column in zip(*lines) if any(column[1:]))))  # no column without a value
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join(
         "  ".join(f"{cell:{'<' if i == 0 else '>'}{w}}" for i, (cell, w) in enumerate(zip(line, widths))) for line in lines

@@ -126,6 +126,8 @@ def test_interval_averages_the_seeds_of_a_fold_and_allows_for_shared_training_se
     half = 2.776445 * folds.std(ddof=1) * (1 / 5 + 1 / 4) ** 0.5  # Student's t with 4 degrees of freedom
     assert interval(values) == pytest.approx((folds.mean() - half, folds.mean() + half), rel=1e-6)
     assert np.isnan(interval(values[:1])).all()
+    low, high = interval(values[:3], parts=5)  # three of five: the training sets share as much
+    assert (high - low) / 2 == pytest.approx(4.302653 * folds[:3].std(ddof=1) * (1 / 3 + 1 / 4) ** 0.5, rel=1e-6)
 
 
 def test_interval_covers_where_students_own_does_not():

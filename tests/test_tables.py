@@ -340,7 +340,7 @@ def test_gain_is_paired_by_fold_and_seed():
     rows = {"a": {"dice": [0.5, 0.7, 0.6, 0.6]}, "b": {"dice": [0.4, 0.6, 0.3, 0.3, 0.9, 0.9]}}
     mean, low, high = gain(rows, "a", "b")
     assert mean == pytest.approx((0.1 + 0.3) / 2)  # fold 0: 0.1, fold 1: 0.3; fold 2 has no partner
-    half = 12.7062 * np.hypot(0.1, -0.1) * np.sqrt(1 / 2 + 1)  # Student's t, 1 degree of freedom
+    half = 12.7062 * np.hypot(0.1, -0.1) * np.sqrt(1 / 2 + 1 / 4)  # two folds of five; Student's t, 1 degree of freedom
     assert low < mean < high and high - mean == pytest.approx(half, rel=1e-4)
     with pytest.raises(ValueError, match="no dice of the row c yet"):
         gain(rows | {"c": {"dice": [0.5]}}, "a", "c")
@@ -358,7 +358,7 @@ def test_hypotheses_are_judged_by_the_papers_margins():
     assert judged["H2"]["estimate"] == pytest.approx(0.1) and judged["H3"]["estimate"] == pytest.approx(0.05)
     said = tables.verdicts(one, two, Protocol()).splitlines()
     assert len(said) == 3 and said[0].startswith("H1 holds") and "at most 0.503? 0.475 (95 %" in said[0]
-    assert [v["decided"] for v in judged.values()] == [False, True, True]  # two folds that differ leave H1 open
+    assert [v["decided"] for v in judged.values()] == [False, True, True]  # folds that differ leave H1 open
     two["real+joint_2048"] = dice(0.59)
     assert not hypotheses(one, two, Protocol())["H3"]["holds"]
     assert hypotheses({"DDIM": {"fd": [2.0]}, "PIG": {"fd": [1.1]}}, two, Protocol())["H1"]["holds"] is False

@@ -103,18 +103,20 @@ def nearest(images: Tensor, shelf: Tensor) -> torch.return_types.min:
     return torch.cdist(images.flatten(1), shelf.flatten(1)).min(1)
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The mean's confidence interval over the K folds of a cross-validation. values: (K,) or (K, seeds); the seeds of a fold,
-    which share its test images, are averaged first. Of one fold: nan, nan.
+def interval(values: np.ndarray, parts: int | None = None, level: float = 0.95) -> tuple[float, float]:
+    """The mean's confidence interval over K folds of a cross-validation.
 
-    Student's t with the variance (1/K + 1/(K - 1)) s^2, Nadeau and Bengio 2003: s^2/K alone takes the folds for independent,
-    but their training sets share patients; 1/(K - 1) is the ratio of test to training. Half as wide again at K = 5.
+    values: (K,) or (K, seeds); the seeds of a fold, which share its test images, are averaged first. parts: into how many the
+    data are split, None: K. Of one fold: nan, nan.
+
+    Student's t with the variance (1/K + 1/(parts - 1)) s^2, Nadeau and Bengio 2003: s^2/K alone takes folds for independent,
+    but their training sets share patients; 1/(parts - 1) is the ratio of test to training. Half as wide again for 5 of 5.
     """
     folds = np.asarray(values, dtype=np.float64).reshape(len(values), -1).mean(1)
-    k = len(folds)
+    k, parts = len(folds), parts or len(folds)
     if k < 2:
         return float("nan"), float("nan")
-    half = stats.t.ppf((1 + level) / 2, k - 1) * folds.std(ddof=1) * np.sqrt(1 / k + 1 / (k - 1))
+    half = stats.t.ppf((1 + level) / 2, k - 1) * folds.std(ddof=1) * np.sqrt(1 / k + 1 / (parts - 1))
     return float(folds.mean() - half), float(folds.mean() + half)
 
 

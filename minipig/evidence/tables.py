@@ -35,7 +35,7 @@ COMPARATORS = ("LDM", "SegGuidedDif", "ControlNet", "joint")
 VARIANTS = ("PIG-matched", "PIG-sign", "PIG-dithered")  # other guide rules; the last two were added after two folds of PIG
 CONTROLS = ("SegGuidedDif-newmasks", "PIG-finished", "PIG-matched-oldmasks", "joint-wide")  # phantoms, first fold
 DISTANCES = ("fd", "kd", "fd_lesion", "fd_plain", "agreement", "nearer", "neighbour")
-SEEDS = Protocol.segmenter_seeds  # of a row of Table 2 in each fold
+SEEDS, PARTS = Protocol.segmenter_seeds, Protocol.folds  # of a row of Table 2 in each fold; of the data
 SHOWN = 8  # samples of each method in the sheets
 
 # Written down before any generator was compared, the paper's own margins: what is claimed, the bound, and its side
@@ -106,7 +106,7 @@ def run_table(
         first = workshop.folds[0]
         for name, figure in sheets(first.train, {s: workshop.samples(first, s, SHOWN) for s in drawn}).items():
             plot.save(figure, out / name)
-    print(show(table, rows, protocol.segmenter_seeds))
+    print(show(table, rows, protocol.segmenter_seeds, protocol.folds))
     if table == 2 and protocol.phantom and (out / "table1.json").exists():
         print(verdicts(json.loads((out / "table1.json").read_text())["rows"], rows, protocol))
     return result
@@ -162,10 +162,12 @@ def folds_shared(rows: dict, names: Iterable[str], key: str, seeds: int) -> list
     return [np.array(rows[name][key][: folds * seeds]).reshape(folds, seeds) for name in names]
 
 
-def gain(rows: dict, row: str, base: str, key: str = "dice", seeds: int = SEEDS) -> tuple[float, float, float]:
+def gain(
+    rows: dict, row: str, base: str, key: str = "dice", seeds: int = SEEDS, parts: int = PARTS
+) -> tuple[float, float, float]:
     """Mean and 95 % interval of row minus base, paired by fold and seed, over the folds that both have."""
     a, b = folds_shared(rows, (row, base), key, seeds)
-    return (float((a - b).mean()), *interval(a - b))
+    return (float((a - b).mean()), *interval(a - b, parts))
 
 
 def hypotheses(one: dict, two: dict, protocol: Protocol) -> dict[str, dict]:
@@ -175,15 +177,15 @@ def hypotheses(one: dict, two: dict, protocol: Protocol) -> dict[str, dict]:
     that all its rows have; raises ValueError if there is none. Who is the best comparator is seen in the very values that PIG
     is then compared with, which favours the comparators: the best of several is partly the luckiest.
     """
-    n, seeds = protocol.synthetic, protocol.segmenter_seeds
+    n, seeds, parts = protocol.synthetic, protocol.segmenter_seeds, protocol.folds
     pig, ddim = folds_shared(one, ("PIG", "DDIM"), "fd", seeds=1)
     mine, base, *others = (f"real+PIG_{n}", "real", *(f"real+{name}_{n}" for name in COMPARATORS))
     dice = dict(zip((mine, *others), folds_shared(two, (mine, *others), "dice", seeds)))
     best = max(others, key=lambda row: dice[row].mean())
     found = {
-        "H1": (float((pig / ddim).mean()), *interval(pig / ddim)),
-        "H2": gain(two, mine, base, seeds=seeds),
-        "H3": (float((dice[mine] - dice[best]).mean()), *interval(dice[mine] - dice[best])),
+        "H1": (float((pig / ddim).mean()), *interval(pig / ddim, parts)),
+        "H2": gain(two, mine, base, seeds=seeds, parts=parts),
+        "H3": (float((dice[mine] - dice[best]).mean()), *interval(dice[mine] - dice[best], parts)),
     }
     judged = {}
     for name, (estimate, low, high) in found.items():
@@ -211,7 +213,7 @@ def verdicts(one: dict, two: dict, protocol: Protocol) -> str:
     return "\n".join(lines)
 
 
-def show(table: int, rows: dict[str, dict[str, list[float]]], seeds: int = SEEDS) -> str:
+def show(table: int, rows: dict[str, dict[str, list[float]]], seeds: int = SEEDS, parts: int = PARTS) -> str:
     """Mean ± standard deviation of each row; of Table 2 in percent, with the paired gain in Dice over real only."""
     keys = [key for key in (DISTANCES if table == 1 else (*SCORES, "fresh_dice")) if any(key in row for row in rows.values())]
     scale, digits = (1, 3) if table == 1 else (100, 1)
@@ -224,7 +226,9 @@ def show(table: int, rows: dict[str, dict[str, list[float]]], seeds: int = SEEDS
             spread = f" ± {values.std(ddof=1):.{digits}f}" if values.size > 1 else ""
             cells[-1].append(f"{values.mean():.{digits}f}{spread}" if values.size else "")
         if table == 2:
-            mean, low, high = (100 * v for v in gain(rows, name, "real", seeds=seeds)) if "real" in rows else [np.nan] * 3
+            mean, low, high = (
+                (100 * v for v in gain(rows, name, "real", seeds=seeds, parts=parts)) if "real" in rows else [np.nan] * 3
+            )
             known = name != "real" and np.isfinite(low)
             cells[-1].append(f"{mean:+.1f} ({low:+.1f}..{high:+.1f})" if known else "")
     widths = [max(map(len, column)) + 2 for column in zip(*cells)]

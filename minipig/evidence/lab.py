@@ -188,10 +188,11 @@ def run_lab(
             record = measure(workshop, fold, f"{name}@{solver}") | {"dice": alone(workshop, fold, f"{name}@{solver}")["dice"]}
             for key in (*MEASURES, "nearer"):
                 rows[name].setdefault(key, []).append(record[key])
+        first = workshop.folds[seeds[0]]
+        drawn = {name: workshop.samples(first, f"{name}@{solver}", SHOWN) for name in names}
+        plot.save(sheet({"real": first.train} | drawn), folder / "samples.png")
         for name in names:
-            rows[name] |= costs(workshop, workshop.folds[seeds[0]], name, f"{name}@{solver}")
-        drawn = {name: workshop.samples(workshop.folds[seeds[0]], f"{name}@{solver}", SHOWN) for name in names}
-        plot.save(sheet({"real": workshop.folds[seeds[0]].train} | drawn), folder / "samples.png")
+            rows[name] |= costs(workshop, first, name, f"{name}@{solver}")
     result = {"rows": ranked(rows), "provenance": provenance(workshop)}
     write_json(out, result)
     print(show(result["rows"]))

@@ -2,8 +2,8 @@
 
 A network that two methods share is trained once a fold. All are trained by one loop for equally many steps, and all samples
 come from one walk, `start.Start.walk`. What differs besides what the networks are shown: DDPM and DDIM walk as in the paper,
-1,024 and 256 steps of first order (DPM++ is their network on everybody's walk); PIG and LDM train two networks, the others
-one, and joint-wide one of twice PIG's cost; and LDM sees slices through its autoencoder, whose errors it inherits.
+1,024 and 256 steps of first order (DPM++ is their network on everybody's walk); PIG, LDM and ControlNet take two trainings,
+the others one, and joint-wide one of twice PIG's cost; and LDM sees slices through its autoencoder, whose errors it inherits.
 """
 
 from dataclasses import dataclass

@@ -101,19 +101,20 @@ def walk(
 
 
 def corrected(
-    pair: PairModel, x_T: Tensor, y_T: Tensor, grid: list[int], noise: Callable, clip: bool = True
+    pair: PairModel, x_T: Tensor, y_T: Tensor, grid: list[int], noise: Callable, corrections: int = 1, clip: bool = True
 ) -> Iterator[State]:
-    """Algorithm 2 with a correction at each level: a step is taken, undone with fresh `noise(shape)`, and taken again.
+    """Algorithm 2 with corrections at each level: a step is taken, undone with fresh `noise(shape)`, and taken again.
 
     As RePaint resamples (Lugmayr et al. 2022, arXiv 2201.09865): both chains may so agree on what they missed. First order,
-    and twice the network calls of `walk`.
+    and 1 + corrections times the network calls of `walk`.
     """
     x, y = x_T, y_T
     for t, s in zip(grid, grid[1:]):
         (state,) = walk(pair, x, y, [t, s], clip=clip)
         kept = pair.schedule.scales(t, x)[0] / pair.schedule.scales(s, x)[0]  # of the signal at s, by Eq. (3)
-        x, y = (kept * z + (1 - kept**2).sqrt() * noise(z.shape[1:]) for z in (state.x_next, state.y_next))
-        (state,) = walk(pair, x, y, [t, s], clip=clip)
+        for _ in range(corrections):
+            x, y = (kept * z + (1 - kept**2).sqrt() * noise(z.shape[1:]) for z in (state.x_next, state.y_next))
+            (state,) = walk(pair, x, y, [t, s], clip=clip)
         yield state
         x, y = state.x_next, state.y_next
 

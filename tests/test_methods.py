@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from minipig.conditional import knows
 from minipig.evidence import joint, latent, pig, seg_guided, swapped, two_heads, unconditional
 from minipig.evidence.classical import augment, deformation
 from minipig.evidence.controlnet import ControlNet
 from minipig.evidence.methods import METHODS, NETWORKS, new_masks_first
-from minipig.evidence.start import Start, absent, knows
+from minipig.evidence.start import Start, absent
 from minipig.exact import Gaussian
 from minipig.guider import Clean, NoisyPair, guider_loss, slice_loss
 from minipig.pairs import Pairs

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..conditional import knows
 from ..guider import NoisyPair, slice_loss
 from ..pairs import Pairs
 from ..schedule import Schedule
 from ..unet import PairedUNet
-from .start import Start, knows
+from .start import Start
 
 SIDE, CHANNELS = 2, 2  # a latent pixel stands for SIDE x SIDE pixels, in CHANNELS numbers
 KL = 1e-4  # the weight of the Kullback-Leibler term, by number

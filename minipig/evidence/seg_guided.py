@@ -8,9 +8,10 @@ from functools import partial
 
 from torch import Tensor
 
+from ..conditional import knows
 from ..guider import Clean, Denoiser, slice_loss
 from ..schedule import Schedule
-from .start import Start, knows
+from .start import Start
 
 loss = partial(slice_loss, rule=Clean())
 

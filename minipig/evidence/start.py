@@ -23,11 +23,6 @@ def absent(z: Tensor, t: Tensor, guide: Tensor | None = None) -> Tensor:
     return z
 
 
-def knows(mask: Tensor, schedule: Schedule) -> Denoiser:
-    """A guider who knows the answer: at every level its estimate, Eq. (6), is `mask` (B, 1, H, W) itself."""
-    return lambda z, t, guide=None: schedule.eps(z, t, mask)
-
-
 @dataclass
 class Start:
     """One batch of samples to be drawn. noise: their own streams; size: height and width; masks: (B, 1, H, W), ±1, training

@@ -9,8 +9,10 @@ OUT.json        {"rows": {name: {"exact": {world: {steps: total variation}}, "fd
 OUT/fold_K.json the records of seed K, from which an interrupted run goes on; OUT/samples.png: equal noise, side by side
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from inspect import getmembers, getsource, isfunction
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import torch
@@ -99,39 +101,57 @@ def with_corrections(guider: Denoiser, model_y: Denoiser, start: Start) -> tuple
     return signs(last.x0_hat), last.y0_hat
 
 
-SHARED = {"sign": "clean", "dithered": "clean", "binarised": "matched"}  # rules that train as another, and sample apart
+@dataclass(frozen=True)
+class Variant:
+    """draw(*networks, start) -> (masks ±1, slices); calls of a network a step; version: that of a rule which may change."""
+
+    networks: tuple[str, ...]
+    draw: Callable[..., tuple[Tensor, Tensor]]
+    calls: int = 2
+    version: str = ""
+
+    def source(self, name: str, solver: str) -> str:
+        """What its samples are called."""
+        return f"{name}{self.version}@{solver}"
 
 
-def trained_as(name: str) -> str:
-    """The network that model_y is under the rule of this name."""
-    return f"model_y-{SHARED.get(name, name)}"
-
-
-def rule_network(rule: GuideRule) -> Network:
-    """model_y as a rule trains it, with the frozen guider at hand."""
-    return Network(paired, loss_of(rule), ("guider",), guided=True)
-
-
-VARIANTS = {  # name: (its networks, how it draws, calls of a network a step)
-    **{name: (("guider", trained_as(name)), by_rule(rule()), 3 if name == "strength" else 2) for name, rule in RULES.items()},
-    "sequential": (METHODS["SegGuidedDif-newmasks"].networks, METHODS["SegGuidedDif-newmasks"].draw, 2),
-    "finished": (METHODS["PIG-finished"].networks, METHODS["PIG-finished"].draw, 3),
-    "corrected": (("guider", "model_y-clean"), with_corrections, 4),
-    "swapped": (("model_y-noisy", "mask-by-slice"), swapped.draw, 2),
-    "joint": (("joint",), METHODS["joint"].draw, 1),
-    "two-heads": (("two-heads",), two_heads.draw, 2),
+VARIANTS = {
+    "sequential": Variant(METHODS["SegGuidedDif-newmasks"].networks, METHODS["SegGuidedDif-newmasks"].draw),
+    "finished": Variant(METHODS["PIG-finished"].networks, METHODS["PIG-finished"].draw, calls=3),
+    "corrected": Variant(("guider", "model_y-clean"), with_corrections, calls=4),
+    "swapped": Variant(("model_y-noisy", "mask-by-slice"), swapped.draw),
+    "joint": Variant(("joint",), METHODS["joint"].draw, calls=1),
+    "two-heads": Variant(("two-heads",), two_heads.draw),
 }
 
 LAB_NETWORKS = NETWORKS | {
-    **{trained_as(name): rule_network(rule()) for name, rule in RULES.items() if trained_as(name) not in NETWORKS},
     "mask-by-slice": Network(paired, swapped.mask_loss),
     "two-heads": Network(two_heads.TwoHeads, two_heads.loss),
 }
 
 
+def enter(name: str, rule: type[GuideRule], trained_as: str | None = None, version: str | None = None) -> None:
+    """A guide rule into the lab, under `name`, beside those that are there: a row of its own from now on.
+
+    trained_as: the rule whose model_y it shares, if it only samples apart. version: None is a hash of its methods' source, so
+    that a rule that has been changed is trained and measured anew.
+    """
+    if version is None:
+        version = "-" + digest({of: getsource(method) for of, method in getmembers(rule, isfunction)})[:6]
+    network = f"model_y-{trained_as or name + version}"
+    if network not in LAB_NETWORKS:
+        LAB_NETWORKS[network] = Network(paired, loss_of(rule()), ("guider",), guided=True)
+    RULES[name] = rule
+    VARIANTS[name] = Variant(("guider", network), by_rule(rule()), 3 if hasattr(rule, "asks") else 2, version)
+
+
+for _name, _rule in tuple(RULES.items()):
+    enter(_name, _rule, {"sign": "clean", "dithered": "clean", "binarised": "matched"}.get(_name), version="")
+
+
 def lab_methods(solver: str, steps: int) -> dict[str, Method]:
     """Every variant as a method of the workshop, all on one solver."""
-    return {f"{name}@{solver}": Method(networks, draw, solver, steps) for name, (networks, draw, _) in VARIANTS.items()}
+    return {v.source(name, solver): Method(v.networks, v.draw, solver, steps) for name, v in VARIANTS.items()}
 
 
 def alone(workshop: Workshop, fold: Fold, source: str) -> dict:
@@ -185,14 +205,15 @@ def run_lab(
         claim_folder(folder, asdict(protocol) | {"solver": solver})
         todo = [(workshop.folds[k], name) for k in seeds for name in names]
         for fold, name in tqdm(todo, desc="training", unit="variant", disable=None):
-            record = measure(workshop, fold, f"{name}@{solver}") | {"dice": alone(workshop, fold, f"{name}@{solver}")["dice"]}
+            source = VARIANTS[name].source(name, solver)
+            record = measure(workshop, fold, source) | {"dice": alone(workshop, fold, source)["dice"]}
             for key in (*MEASURES, "nearer"):
                 rows[name].setdefault(key, []).append(record[key])
         first = workshop.folds[seeds[0]]
-        drawn = {name: workshop.samples(first, f"{name}@{solver}", SHOWN) for name in names}
+        drawn = {name: workshop.samples(first, VARIANTS[name].source(name, solver), SHOWN) for name in names}
         plot.save(sheet({"real": first.train} | drawn), folder / "samples.png")
         for name in names:
-            rows[name] |= costs(workshop, first, name, f"{name}@{solver}")
+            rows[name] |= costs(workshop, first, name, VARIANTS[name].source(name, solver))
     result = {"rows": ranked(rows), "provenance": provenance(workshop)}
     write_json(out, result)
     print(show(result["rows"]))
@@ -202,12 +223,12 @@ def run_lab(
 def costs(workshop: Workshop, fold: Fold, name: str, source: str) -> dict[str, float]:
     """Parameters of a variant's networks, calls of a network for a pair, and seconds of training and of drawing a pair."""
     units, method = workshop.records[fold.number].units, workshop.methods[source]
-    nets = [units[f"network/{net}"] for net in method.networks]
+    nets, drawing = [units[f"network/{net}"] for net in method.networks], units.get(f"samples/{source}")
     return dict(
         parameters=sum(net["parameters"] for net in nets),
-        calls=VARIANTS[name][2] * method.steps,
+        calls=VARIANTS[name].calls * method.steps,
         training_seconds=round(sum(net["seconds"] for net in nets), 1),
-        seconds_a_pair=round(units[f"samples/{source}"]["seconds"] / units[f"samples/{source}"]["drawn"], 3),
+        seconds_a_pair=round(drawing["seconds"] / drawing["drawn"], 3) if drawing else None,
     )
 
 

@@ -61,7 +61,10 @@ class Records:
             return record
         start, code = time.monotonic(), commit()
         made = work()
-        record = {"key": key, "commit": code, "seconds": round(time.monotonic() - start, 1)} | made
+        return self.keep(name, {"key": key, "commit": code, "seconds": round(time.monotonic() - start, 1)} | made)
+
+    def keep(self, name: str, record: dict) -> dict:
+        """The record, saved as that of the unit `name`."""
         self.units = self.read() | {name: record}  # another process may have added to the file meanwhile
         write_json(self.path, self.units)
         return record

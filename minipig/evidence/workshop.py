@@ -74,13 +74,17 @@ class Workshop:
         path, seed = self.work / f"fold_{fold.number}" / f"{name}-{key}.pt", int(key[:7], 16)
         parents = [self.network(fold, parent) for parent in kind.after]
         net = seeded_network(lambda: kind.build(PRESETS[self.protocol.preset], *parents), seed).to(self.device)
+        records = self.records[fold.number]
         if path.exists():
-            net.load_state_dict(load_checkpoint(path, {"weights"})["weights"])
+            saved = load_checkpoint(path, {"weights", "record"})
+            net.load_state_dict(saved["weights"])
+            if not records.find(f"network/{name}", key):  # WORK may serve several RESULTS
+                records.keep(f"network/{name}", saved["record"])
         else:
             checkpoint = path.with_suffix(".ckpt")
             learn = partial(self.learn, fold, name, net, parents, seed, checkpoint)
-            self.records[fold.number].make(f"network/{name}", key, learn, again=True)
-            save_checkpoint(path, {"weights": net.state_dict()})
+            record = records.make(f"network/{name}", key, learn, again=True)
+            save_checkpoint(path, {"weights": net.state_dict(), "record": record})
             checkpoint.unlink()
         return net.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 

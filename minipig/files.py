@@ -42,6 +42,7 @@ def load_checkpoint(path: Path, keys: set[str]) -> dict:
         raise
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, ... for the many ways to be broken
         raise ValueError(f"{path} is not a whole checkpoint ({type(error).__name__}); delete it to start afresh") from error
-    if not isinstance(state, dict) or not keys <= state.keys():
-        raise ValueError(f"{path} is no checkpoint of minipig: it lacks {', '.join(sorted(keys))}; delete it to start afresh")
+    lacking = sorted(keys - state.keys()) if isinstance(state, dict) else sorted(keys)
+    if lacking:
+        raise ValueError(f"{path} is no checkpoint of minipig: it lacks {', '.join(lacking)}; delete it to start afresh")
     return state

@@ -6,9 +6,9 @@ import torch
 from minipig.conditional import complete, given, knows
 from minipig.exact import Gaussian
 from minipig.guider import Clean
-from minipig.sampler import PairModel, corrected
+from minipig.sampler import PairModel, corrected, walk
 from minipig.schedule import Schedule
-from minipig.seeds import generator
+from minipig.seeds import SampleNoise, generator
 
 SCHEDULE, NAN = Schedule(), torch.nan
 ROOT = torch.tensor([[0.9, 0, 0, 0], [0.3, 0.8, 0, 0], [0.6, -0.3, 0.6, 0], [0.1, 0.6, 0.5, 0.4]]).double()
@@ -103,33 +103,58 @@ def shrink(z, t, guide):
     return 0.5 * z + 0.1 * guide
 
 
+MASK = torch.tensor([1.0, -1, 1, -1]).reshape(1, 1, 2, 2).repeat(3, 1, 1, 1)
+SLICE = torch.linspace(-1, 1, 12).reshape(3, 1, 2, 2)
+PAIR = PairModel(shrink, shrink, SCHEDULE, Clean())
+
+
 def test_complete_returns_what_was_given_and_asks_no_network_for_it():
-    pair = PairModel(shrink, shrink, SCHEDULE, Clean())
-    mask = torch.tensor([1.0, -1, 1, -1]).reshape(1, 1, 2, 2).repeat(3, 1, 1, 1)
-    slice_ = torch.linspace(-1, 1, 12).reshape(3, 1, 2, 2)
-    drawn, made = complete(PairModel(unreachable, shrink, SCHEDULE, Clean()), mask=mask, steps=4)
-    assert torch.equal(drawn, mask) and made.shape == mask.shape and made.abs().max() <= 1
-    drawn, made = complete(PairModel(shrink, unreachable, SCHEDULE, Clean()), slice_=slice_, steps=4, corrections=2)
-    assert torch.allclose(made, slice_, atol=1e-5) and drawn.abs().eq(1).all()
-    keep = slice_.clone()
+    drawn, made = complete(PairModel(unreachable, shrink, SCHEDULE, Clean()), mask=MASK, steps=4)
+    assert torch.equal(drawn, MASK) and made.shape == MASK.shape and made.abs().max() <= 1
+    drawn, made = complete(PairModel(shrink, unreachable, SCHEDULE, Clean()), slice_=SLICE, steps=4, corrections=2)
+    assert torch.allclose(made, SLICE, atol=1e-5) and drawn.abs().eq(1).all()
+    keep = SLICE.clone()
     keep[:, :, 0] = NAN
-    _, made = complete(pair, mask, keep, steps=4, corrections=1)
-    assert torch.allclose(made[:, :, 1], slice_[:, :, 1], atol=1e-5) and not torch.allclose(made[:, :, 0], slice_[:, :, 0])
+    _, made = complete(PAIR, MASK, keep, steps=4, corrections=1)
+    assert torch.allclose(made[:, :, 1], SLICE[:, :, 1], atol=1e-5) and not torch.allclose(made[:, :, 0], SLICE[:, :, 0])
 
 
-def test_a_completion_depends_on_its_number_alone():
-    pair, slice_ = PairModel(shrink, shrink, SCHEDULE, Clean()), torch.full((3, 1, 2, 2), NAN)
-    slice_[:, :, 0] = 0.3
-    all_three = complete(pair, slice_=slice_, steps=4, corrections=1, seed=5)
-    two = complete(pair, slice_=slice_[:2], steps=4, corrections=1, seed=5)
-    assert all(torch.allclose(a[:2], b, atol=1e-6) for a, b in zip(all_three, two))
-    other = complete(pair, slice_=slice_, steps=4, corrections=1, seed=6)
-    assert not torch.allclose(all_three[1], other[1])
+@pytest.mark.parametrize("first, rows", [(0, slice(0, 2)), (2, slice(2, 3))])
+def test_a_completion_depends_on_its_number_alone(first, rows):
+    whole = complete(PAIR, slice_=SLICE, steps=4, corrections=1, seed=5, batch=2)
+    part = complete(PAIR, slice_=SLICE[rows], steps=4, corrections=1, seed=5, first=first)
+    assert all(torch.allclose(a[rows], b, atol=1e-6) for a, b in zip(whole, part))
+    assert not torch.allclose(*(complete(PAIR, mask=MASK, steps=4, seed=seed)[1] for seed in (5, 6)))
 
 
-def test_nothing_to_complete_and_parts_that_do_not_fit_are_refused():
-    pair = PairModel(shrink, shrink, SCHEDULE, Clean())
-    with pytest.raises(ValueError, match="sampler.sample"):
-        complete(pair)
-    with pytest.raises(ValueError, match=r"\(2, 1, 4, 4\) and \(2, 1, 4, 8\)"):
-        complete(pair, torch.ones(2, 1, 4, 4), torch.ones(2, 1, 4, 8))
+def test_complete_walks_as_its_corrections_say():
+    """By hand: the corrected walk, with its noise in the order of x_T, y_T, corrections; and second order without any."""
+    noise, grid = SampleNoise(7, range(3)), SCHEDULE.grid(4, "log-snr")
+    keep = torch.where(torch.arange(12).reshape(3, 1, 2, 2) % 2 == 0, NAN, SLICE)
+    *_, last = corrected(given(PAIR, slice_=keep), noise((1, 2, 2)), noise((1, 2, 2)), grid, noise, 2)
+    assert torch.allclose(complete(PAIR, slice_=keep, steps=4, corrections=2, seed=7)[1], last.y0_hat, atol=1e-6)
+    noise = SampleNoise(7, range(3))
+    *_, last = walk(given(PAIR, mask=MASK), noise((1, 2, 2)), noise((1, 2, 2)), SCHEDULE.grid(25, "log-snr"), order=2)
+    assert torch.allclose(complete(PAIR, mask=MASK, seed=7)[1], last.y0_hat, atol=1e-6)
+    asked = []
+    listening = PairModel(lambda z, t, guide: asked.append(int(t[0])) or z, shrink, SCHEDULE, Clean())
+    complete(listening, slice_=SLICE)
+    assert asked == [t for t in SCHEDULE.grid(64, "log-snr")[:-1] for _ in range(17)]
+
+
+@pytest.mark.parametrize(
+    "mask, slice_, says",
+    [
+        (None, None, "sampler.sample"),
+        (torch.ones(2, 1, 4, 4), torch.ones(2, 1, 4, 8), r"\(2, 1, 4, 4\) on cpu, and \(2, 1, 4, 8\)"),
+        ((MASK + 1) / 2, None, "a mask is ±1.* not 0$"),
+        (None, 100 * SLICE, r"a slice is in \[-1, 1\].* not -100"),
+    ],
+)
+def test_what_cannot_be_completed_is_refused(mask, slice_, says):
+    with pytest.raises(ValueError, match=says):
+        complete(PAIR, mask, slice_)
+
+
+def test_numbers_of_double_precision_are_taken():
+    assert complete(PAIR, mask=MASK.double(), steps=2)[1].dtype == torch.float32

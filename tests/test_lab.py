@@ -105,40 +105,80 @@ class Rounded(Clean):
 
 
 @pytest.fixture
-def entered(monkeypatch):
-    for registry in (lab.RULES, VARIANTS, lab.LAB_NETWORKS):
-        for name in ("softened", "rounded"):
-            monkeypatch.setitem(registry, name, None)  # so that what is entered is taken out again
-    lab.LAB_NETWORKS.pop("softened"), lab.LAB_NETWORKS.pop("rounded")
+def entered():
+    before = [dict(registry) for registry in (lab.RULES, VARIANTS, lab.LAB_NETWORKS)]
     lab.enter("softened", Softened)
-    lab.enter("rounded", Rounded, trained_as="clean")
+    lab.enter("rounded", Rounded, trained_as="softened")
+    yield
+    for registry, content in zip((lab.RULES, VARIANTS, lab.LAB_NETWORKS), before):
+        registry.clear(), registry.update(content)
 
 
-def test_a_rule_of_ones_own_is_judged_trained_and_ranked_like_any(entered, done, tmp_path):
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(lab, "STEPS", (4, 8))
+    monkeypatch.setitem(lab.SOLVERS, "ddim", lab.SOLVERS["ddim"] | {"steps": 2})
+    monkeypatch.setattr(likeness, "resampled", lambda *_, **__: (0, 0))
+
+
+def test_a_rule_of_ones_own_is_judged_trained_and_ranked_like_any(entered, quick, done, tmp_path):
     """The exact worlds, training, sampling and the ranking, without a line changed in the package."""
     own, matched = exact_verdict(Softened(), 16, 10), exact_verdict(Matched(), 16, 10)
     assert own == pytest.approx(matched, abs=0.02)  # tanh loses nothing
-    out, _ = done
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab, "STEPS", (4, 8))
-        patch.setitem(lab.SOLVERS, "ddim", lab.SOLVERS["ddim"] | {"steps": 2})
-        patch.setattr(likeness, "resampled", lambda *_, **__: (0, 0))
-        names = ["softened", "rounded", "clean"]
-        rows = run_lab(tmp_path / "own.json", out.parent / "work", CPU, SMALL, seeds=[0], names=names)["rows"]
-    assert set(rows) == {"softened", "rounded", "clean"} and all(np.isfinite(row["fd"][0]) for row in rows.values())
-    assert VARIANTS["rounded"].networks == VARIANTS["clean"].networks != VARIANTS["softened"].networks
+    work, names = done[0].parent / "work", ["softened", "rounded", "clean"]
+    rows = run_lab(tmp_path / "own.json", work, CPU, SMALL, seeds=[0], names=names)["rows"]
+    assert set(rows) == set(names) and all(np.isfinite(row["fd"][0]) for row in rows.values())
+    assert VARIANTS["rounded"].networks == VARIANTS["softened"].networks != VARIANTS["clean"].networks
+    assert rows["rounded"]["parameters"] == rows["clean"]["parameters"]
 
 
-def test_a_changed_rule_is_another_rule(entered):
+def test_other_results_may_rest_on_work_that_is_done(quick, done, tmp_path):
+    out, result = done
+    rows = run_lab(tmp_path / "again.json", out.parent / "work", CPU, SMALL, seeds=[0], names=["clean"])["rows"]
+    assert rows["clean"]["fd"] == result["rows"]["clean"]["fd"][:1]
+    for cost in ("parameters", "training_seconds"):
+        assert rows["clean"][cost] == result["rows"]["clean"][cost]
+
+
+def test_a_changed_rule_is_another_rule_and_an_unchanged_one_is_not(entered):
+    class Changed(Softened):
+        gain = 1.0
+
+        def __init__(self, share=0.5):
+            self.share = share
+
+    class Louder(Changed):
+        gain = 2.0
+
+    class Shared(Changed):
+        def __init__(self, share=0.9):
+            self.share = share
+
+    class Resampled(Changed):
+        def sample(self, state):
+            return state.x0_hat.sin()
+
+    found = [lab.fingerprint(rule) for rule in (Softened, Changed, Louder, Shared, Resampled)]
+    assert len(set(found)) == 5 and found == [
+        lab.fingerprint(rule) for rule in (Softened, Changed, Louder, Shared, Resampled)
+    ]
     before = VARIANTS["softened"]
-
-    class Softened(Matched):
-        def train(self, pair):
-            return (2 * pair.x0_hat).tanh()
-
     lab.enter("softened", Softened)
+    assert VARIANTS["softened"].networks == before.networks
+    lab.enter("softened", Louder)
     after = VARIANTS["softened"]
     assert after.networks != before.networks and after.source("softened", "ddim") != before.source("softened", "ddim")
+
+
+def test_a_rule_that_cannot_enter_is_told_why():
+    with pytest.raises(ValueError, match="clean is in the package already"):
+        lab.enter("clean", Softened)
+    with pytest.raises(ValueError, match="no rule cleen to share.*matched, clean"):
+        lab.enter("softened", Softened, trained_as="cleen")
+    scope = {"Matched": Matched}
+    exec("class Typed(Matched):\n    def sample(self, state): return state.x0_hat", scope)
+    with pytest.raises(ValueError, match="source of Typed cannot be read; give a version"):
+        lab.enter("typed", scope["Typed"])
 
 
 def test_ranking_is_by_the_mean_rank():

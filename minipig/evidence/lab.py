@@ -3,6 +3,7 @@
 An idea is a small class (rules.py). The exact worlds say in seconds whether an ideal model_y would do right by it; a short
 training says whether a small network can; the ranking says where it stands. The trained part is the phantom protocol of the
 tables, a fold for each seed, so that what the tables have trained is not trained again if they share their work folder.
+`enter("mine", Mine)` and then `run_lab(..., names=["mine", "clean"])` does all that for a rule from outside the package.
 
 OUT.json        {"rows": {name: {"exact": {world: {steps: total variation}}, "fd": [one a seed], "fd_lesion": ...,
                 "agreement": ..., "dice": ..., "parameters": ..., "calls": ..., ...}}, "provenance": ...}; the best first
@@ -131,18 +132,34 @@ LAB_NETWORKS = NETWORKS | {
 
 
 def enter(name: str, rule: type[GuideRule], trained_as: str | None = None, version: str | None = None) -> None:
-    """A guide rule into the lab, under `name`, beside those that are there: a row of its own from now on.
+    """A guide rule into the lab under a new `name`, a row of its own from now on; entered again, it takes its own place.
 
-    trained_as: the rule whose model_y it shares, if it only samples apart. version: None is a hash of its methods' source, so
-    that a rule that has been changed is trained and measured anew.
+    rule: a class, of which rule() is a guide rule. trained_as: the rule in the lab whose model_y it shares, if it only
+    samples apart. version: None is a hash of the rule's methods and attributes, so that a rule that has been changed is
+    trained and measured anew. Raises ValueError for the name of what the package brings, a rule that is not there to be
+    shared, or one whose source cannot be read.
     """
-    if version is None:
-        version = "-" + digest({of: getsource(method) for of, method in getmembers(rule, isfunction)})[:6]
-    network = f"model_y-{trained_as or name + version}"
-    if network not in LAB_NETWORKS:
-        LAB_NETWORKS[network] = Network(paired, loss_of(rule()), ("guider",), guided=True)
+    if name in VARIANTS and not VARIANTS[name].version:
+        raise ValueError(f"{name} is in the package already; give your rule another name")
+    if trained_as is not None and trained_as not in RULES:
+        raise ValueError(f"there is no rule {trained_as} to share model_y with; there are {', '.join(RULES)}")
+    version = fingerprint(rule) if version is None else version
+    network = VARIANTS[trained_as].networks[1] if trained_as else f"model_y-{name}{version}"
+    LAB_NETWORKS.setdefault(network, Network(paired, loss_of(rule()), ("guider",), guided=True))
     RULES[name] = rule
     VARIANTS[name] = Variant(("guider", network), by_rule(rule()), 3 if hasattr(rule, "asks") else 2, version)
+
+
+def fingerprint(rule: type[GuideRule]) -> str:
+    """A short hash of the source of a rule's methods, and of the attributes of rule()."""
+    try:
+        methods = {of: getsource(method) for of, method in getmembers(rule, isfunction)}
+    except OSError as error:
+        raise ValueError(
+            f"the source of {rule.__name__} cannot be read; give a version, and a new one with each change"
+        ) from error
+    values = {of: repr(value) for of, value in getmembers(rule()) if not of.startswith("__") and not callable(value)}
+    return "-" + digest(methods | values)[:6]
 
 
 for _name, _rule in tuple(RULES.items()):
@@ -222,8 +239,11 @@ def run_lab(
 
 def costs(workshop: Workshop, fold: Fold, name: str, source: str) -> dict[str, float]:
     """Parameters of a variant's networks, calls of a network for a pair, and seconds of training and of drawing a pair."""
-    units, method = workshop.records[fold.number].units, workshop.methods[source]
-    nets, drawing = [units[f"network/{net}"] for net in method.networks], units.get(f"samples/{source}")
+    method, records = workshop.methods[source], workshop.records[fold.number]
+    for net in method.networks:
+        if not records.find(f"network/{net}", workshop.network_key(fold, net)):
+            workshop.network(fold, net)  # trained for other results: its record lies beside its weights
+    nets, drawing = [records.units[f"network/{net}"] for net in method.networks], records.units.get(f"samples/{source}")
     return dict(
         parameters=sum(net["parameters"] for net in nets),
         calls=VARIANTS[name].calls * method.steps,

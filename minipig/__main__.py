@@ -11,6 +11,7 @@ import torch
 
 from .devices import pick_device, process_group, rank, together
 from .evidence.bench import run_bench
+from .evidence.completions import MASKS_A_SLICE, run_completions
 from .evidence.demo import Demo, draw_figures, measure_agreement, run_demo, sample_folder
 from .evidence.lab import run_lab
 from .evidence.protocol import Protocol
@@ -144,7 +145,12 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--out", type=Path, default=Path("runs/bench.json"), metavar="FILE", help="default: %(default)s")
     bench.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one, else cpu)")
     bench.add_argument("--solvers", type=Path, metavar="RUN", help="instead compare the solvers' samples of a phantom run")
-    bench.add_argument("-n", type=int, default=400, help="pairs that --solvers samples for each seed (default: 400)")
+    bench.add_argument(
+        "--completions", type=Path, metavar="RUN", help="instead measure masks for given slices, and lesions put into others"
+    )
+    bench.add_argument(
+        "-n", type=int, help="pairs that --solvers samples for each seed (400), or --completions completes (100)"
+    )
     bench.add_argument("--seeds", type=int, default=3, help="seeds of --solvers (default: 3)")
     return top
 
@@ -222,7 +228,10 @@ def run_the_lab(args: argparse.Namespace, device: torch.device) -> None:
 def run_benchmark(args: argparse.Namespace, device: torch.device) -> None:
     """`minipig bench`."""
     if args.solvers:
-        run_solvers(args.out, args.solvers, args.n, args.seeds, device, args.out.with_suffix(""))
+        run_solvers(args.out, args.solvers, 400 if args.n is None else args.n, args.seeds, device, args.out.with_suffix(""))
+    elif args.completions:
+        n = 100 if args.n is None else args.n
+        run_completions(args.out, args.completions, n, MASKS_A_SLICE, device, args.out.with_suffix(""))
     else:
         run_bench(args.out, args.quick, device)
     print(f"written to {args.out}")
@@ -266,7 +275,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"minipig: {explain(error, args)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        afresh = args.command == "bench" and not args.solvers  # a round of the benchmark is worth nothing in parts
+        afresh = args.command == "bench" and not (
+            args.solvers or args.completions
+        )  # a round of the benchmark is worth nothing in parts
         then = f"{args.out} keeps what was measured" if afresh else "repeat the same command to go on"
         print(f"minipig: stopped; {then}", file=sys.stderr)
         return 130

@@ -14,23 +14,26 @@ from .pairs import Pairs
 SLICES = 4  # slices a patient
 
 
-def phantoms(n: int, size: tuple[int, int] = (32, 32), seed: int = 0) -> Pairs:
+def phantoms(n: int, size: tuple[int, int] = (32, 32), seed: int = 0, healthy: bool = False) -> Pairs:
     """Draw n pairs of `size` (height, width), `SLICES` to a patient, the last patient perhaps fewer.
 
-    Patient p depends on `seed` and p alone, so a larger n only appends. Raises ValueError for n < 1 or a side under 16.
+    Patient p depends on `seed` and p alone, so a larger n only appends. healthy: the same breasts, to the last grain of
+    noise, before there was a mass; the masks are empty. Raises ValueError for n < 1 or a side under 16.
     """
     if n < 1 or min(size) < 16:
         raise ValueError(f"phantoms need n >= 1 and sides of at least 16 pixels, not {n=}, size {size[0]}x{size[1]}")
     drawn = []
     for p in range(-(-n // SLICES)):
-        drawn += draw_patient(np.random.default_rng([seed, p]), size)
+        drawn += draw_patient(np.random.default_rng([seed, p]), size, healthy)
     masks, images = (np.stack(part)[:n, None] for part in zip(*drawn))
     patients = [f"S{seed}P{i // SLICES:04d}" for i in range(n)]
     names = [f"{patient}_{i % SLICES}.png" for i, patient in enumerate(patients)]
     return Pairs(torch.from_numpy(masks), torch.from_numpy(images.astype(np.float32)), names, patients)
 
 
-def draw_patient(rng: np.random.Generator, size: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
+def draw_patient(
+    rng: np.random.Generator, size: tuple[int, int], healthy: bool = False
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """One patient's slices as (mask bool, image in [-1, 1]), both (H, W)."""
     height, width = size
     v, u = np.mgrid[0:height, 0:width] + 0.5
@@ -57,9 +60,10 @@ def draw_patient(rng: np.random.Generator, size: tuple[int, int]) -> list[tuple[
         edge = mass_edge(u - mass_u, v - mass_v, radius * np.sqrt(1 - z**2), lobes, stretch, tilt)
         body = 1 / (1 + np.exp(np.clip(edge * width / 0.6, -50, 50)))  # a soft margin of about a pixel
         skin = 0.1 * np.exp(-((inside * half * width / 1.2) ** 2))
-        image = breast * (level + density * (0.4 + gland) * tissue + 0.15 * gland + skin + contrast * body)
+        mass = np.zeros(size) if healthy else contrast * body
+        image = breast * (level + density * (0.4 + gland) * tissue + 0.15 * gland + skin + mass)
         image = image + rng.normal(0, 0.015, size)
-        slices.append((edge < 0, 2 * np.clip(image, 0, 1) - 1))
+        slices.append(((edge < 0) & (not healthy), 2 * np.clip(image, 0, 1) - 1))
     return slices
 
 

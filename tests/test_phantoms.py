@@ -68,3 +68,11 @@ def test_the_committed_samples_are_redrawn_within_one_grey_level():
 def test_impossible_phantoms_are_refused(bad):
     with pytest.raises(ValueError, match="phantoms need n >= 1"):
         phantoms(**bad)
+
+
+def test_a_healthy_phantom_is_the_same_breast_without_its_mass():
+    ill, healthy = phantoms(40, seed=5), phantoms(40, seed=5, healthy=True)
+    assert not healthy.masks.any() and healthy.patients == ill.patients
+    brighter = ill.images - healthy.images
+    far = torch.nn.functional.max_pool2d(ill.masks.float(), 9, 1, 4) == 0
+    assert brighter.min() >= 0 and brighter[far].max() < 0.05 and brighter[ill.masks].median() > 0.2

@@ -1,0 +1,87 @@
+"""Completions in miniature, and their scores against what they are by hand."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from minipig.evidence import completions, demo, metrics
+from minipig.evidence.completions import brighter, near, run_completions, scored
+from minipig.files import save_checkpoint
+from minipig.phantoms import SLICES, phantoms
+from minipig.run import Config, network
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for module, name, value in ((demo, "JUDGE_PAIRS", 8), (demo, "JUDGE_STEPS", 2), (demo, "TEST_PAIRS", 4)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(completions.Protocol, "segmenter_steps", 2)
+    monkeypatch.setattr(completions, "resampled", lambda *_, **__: (0.0, 1.0))
+    shorter = completions.complete
+    monkeypatch.setattr(completions, "complete", lambda *a, **k: shorter(*a, **{"steps": 2, "corrections": 1} | k))
+
+
+def test_a_run_is_measured_and_goes_on_where_it_was(small, tmp_path, monkeypatch, capsys):
+    config = Config(pairs=8, size=(16, 16), preset="tiny", steps=2, batch=4)
+    weights = [network(config, i).state_dict() for i in range(2)]
+    save_checkpoint(tmp_path / "run" / "pair.pt", dict(config=asdict(config), model_x=weights[0], model_y=weights[1]))
+    ask = (tmp_path / "out.json", tmp_path / "run", 3, 2, CPU, tmp_path / "work")
+    result = run_completions(*ask)
+    assert set(result["masks"]) == {"guider", "uncorrected", "mask network", "U-Net"}
+    for name, row in result["masks"].items():
+        assert 0 <= row["dice"][0] <= 1 and 0 <= row["brier"] <= 1 and sum(n for *_, n in row["calibration"]) == 3 * 16 * 16
+        assert ("ahead_of_U-Net" in row) == ("dice_of_one" in row) == (name != "U-Net")
+    assert result["lesions"]["healthy"]["brighter"] == 0 < result["lesions"]["true lesion"]["brighter"]
+    assert json.loads((tmp_path / "out.json").read_text()) == json.loads(json.dumps(result))
+    assert "calibration error" in capsys.readouterr().out
+    monkeypatch.setattr(completions, "complete", lambda *_, **__: pytest.fail("something is completed again"))
+    assert run_completions(*ask) == result
+    with pytest.raises(ValueError, match="n 3 there, 4 here"):
+        run_completions(*ask[:2], 4, *ask[3:])
+
+
+def test_a_lesion_is_put_in_and_the_rest_is_kept(monkeypatch):
+    asked = {}
+
+    def complete(pair, mask, slice_):
+        asked.update(mask=mask, slice_=slice_)
+        return mask, slice_.nan_to_num(0.25)
+
+    monkeypatch.setattr(completions, "complete", complete)
+    ill, healthy = phantoms(2 * SLICES, seed=1), phantoms(2 * SLICES, seed=1, healthy=True)
+    made = completions.put_in(None, ill, healthy, CPU)
+    drawn = near(ill.masks)
+    assert torch.equal(asked["mask"] > 0, ill.masks) and torch.equal(asked["slice_"].isnan(), drawn)
+    assert torch.equal(made[~drawn], healthy.images[~drawn]) and (made[drawn] == 0.25).all()
+    assert drawn[ill.masks].all() and (drawn.sum((1, 2, 3)) > ill.masks.sum((1, 2, 3))).all()
+
+
+def test_near_grows_a_mask_by_its_margin():
+    mask = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    mask[0, 0, 8, 8] = True
+    assert near(mask).sum() == (2 * completions.MARGIN + 1) ** 2
+
+
+def test_lesions_of_phantoms_are_brighter_by_what_was_added():
+    ill, healthy = phantoms(8, seed=1), phantoms(8, seed=1, healthy=True)
+    assert brighter(healthy, healthy) != brighter(healthy, healthy)  # a mean over no pixel is nan
+    by_hand = [(a - b)[m].numpy() for a, b, m in zip(ill.images, healthy.images, ill.masks)]
+    assert brighter(ill, healthy) == pytest.approx(np.concatenate(by_hand).mean(), abs=1e-6)
+
+
+def test_scores_of_a_forecaster_who_says_what_he_knows(monkeypatch):
+    """Pixels that are lesion with the stated probability: calibrated, and a Brier score of p (1 - p) on average."""
+    monkeypatch.setattr(completions, "resampled", lambda *a, **k: metrics.resampled(*a, **k, times=50))
+    draw = torch.Generator().manual_seed(0)
+    p = torch.rand(40, 1, 32, 32, generator=draw)
+    masks = torch.rand(p.shape, generator=draw) < p
+    row = scored(p, masks)
+    assert row["calibration_error"] < 0.01 and row["brier"] == pytest.approx((p * (1 - p)).mean().item(), abs=0.005)
+    assert row["dice"][1] < row["dice"][0] < row["dice"][2]
+    sure = scored((p > 0.5).float(), masks)
+    assert sure["brier"] == pytest.approx(0.25, abs=0.01) == sure["calibration_error"] and sure["dice"][0] == row["dice"][0]

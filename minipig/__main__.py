@@ -1,4 +1,4 @@
-"""The command line: python -m minipig demo | train | sample | phantoms | table1 | table2 | bench."""
+"""The command line: python -m minipig demo | train | sample | phantoms | table1 | table2 | lab | bench."""
 
 import argparse
 import os
@@ -36,6 +36,7 @@ EXAMPLES = """examples:
   python -m minipig table2 --folds 0 --rows real PIG --steps 3000 --out runs/longer      what longer training changes
   python -m minipig lab --quick                             which guide rules are right in worlds with ideal networks
   python -m minipig bench --quick                           what a step costs here, into runs/bench.json
+  python -m minipig bench --completions RUN                 masks for given slices, lesions put into healthy ones
 
 A FOLDER holds images/ and masks/ with equal file names, and may hold manifest.csv with the columns name,patient.
 Interrupted? Repeat the same command: it goes on where it was."""
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     top = argparse.ArgumentParser("minipig", description="Paired image generation, end to end.", epilog=EXAMPLES, **layout)
-    names = "demo | train | sample | phantoms | table1 | table2 | bench"
+    names = "demo | train | sample | phantoms | table1 | table2 | lab | bench"
     commands = top.add_subparsers(dest="command", required=True, metavar=names)
 
     def command(name: str, purpose: str, out: str) -> argparse.ArgumentParser:

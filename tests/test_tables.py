@@ -144,6 +144,20 @@ def test_a_generator_and_a_segmenter_learn_from_the_folds_training_patients_alon
     assert torch.equal(given, fold.train.masks[:4])
 
 
+def test_generators_may_learn_from_deformed_pairs_too_and_are_still_given_real_masks(tmp_path, monkeypatch):
+    seen, fit = [], workshop.fit
+    monkeypatch.setattr(
+        workshop, "fit", lambda net, loss, pairs, *rest, **more: seen.append(pairs) or fit(net, loss, pairs, *rest, **more)
+    )
+    shop = Workshop(replace(SMALL, deformed=5), tmp_path, tmp_path / "work", CPU)
+    fold = shop.folds[0]
+    given = shop.samples(fold, "SegGuidedDif", 4).masks
+    assert torch.equal(given, fold.train.masks[:4])
+    (pairs,) = seen
+    assert torch.equal(pairs.images, training_set(shop, fold, "classical", 5).images)
+    assert not set(fold.test.patients) & set(pairs.patients)
+
+
 def test_phantoms_for_measuring_are_nobody_elses():
     from minipig.evidence import demo, usefulness
 
@@ -315,7 +329,15 @@ def test_keys_depend_on_what_decides_a_unit_and_on_nothing_else(tmp_path):
         return shop.samples_key(shop.folds[0], name)
 
     assert key(SMALL) == key(replace(SMALL, segmenter_steps=9, test=5))
-    for change in (dict(steps=4), dict(pairs=28), dict(seed=1), dict(rate=2e-3), dict(batch=5), dict(size=(16, 24))):
+    for change in (
+        dict(deformed=3),
+        dict(steps=4),
+        dict(pairs=28),
+        dict(seed=1),
+        dict(rate=2e-3),
+        dict(batch=5),
+        dict(size=(16, 24)),
+    ):
         assert key(replace(SMALL, **change)) != key(SMALL), change
     assert len({key(SMALL, name) for name in METHODS}) == len(METHODS)
 

@@ -22,11 +22,12 @@ class Protocol:
     size: tuple[int, int] = (32, 32)
     folds: int = 5
     seed: int = 0
-    # generators: every network alike; synthetic: pairs of each method for Table 2
+    # generators: every network alike, deformed: from so many classical deformations too; synthetic: pairs of each for Table 2
     preset: str = "cpu"
     steps: int = SETTINGS["cpu"]["steps"]
     batch: int = SETTINGS["cpu"]["batch"]
     rate: float = SETTINGS["cpu"]["rate"]
+    deformed: int = 0
     synthetic: int = 2048
     # segmenters
     segmenter_steps: int = 300
@@ -42,7 +43,7 @@ class Protocol:
 
     def __post_init__(self):
         counts = {name: value for name, value in asdict(self).items() if isinstance(value, int)}
-        require(0, seed=counts.pop("seed"))
+        require(0, seed=counts.pop("seed"), deformed=counts.pop("deformed"))
         require(2, **{name: counts.pop(name) for name in ("folds", "measured", "reference", "synthetic")})
         require(1, **counts)
 

@@ -19,6 +19,7 @@ from ..schedule import Schedule
 from ..seeds import SampleNoise, generator, seeded_network
 from ..train import Training, finish, fit
 from ..unet import PRESETS, PairedUNet
+from .classical import augment
 from .methods import METHODS, NETWORKS, Method, Network
 from .protocol import Fold, Protocol, folds_of
 from .start import Start
@@ -58,6 +59,7 @@ class Workshop:
         """The hash of what decides a network: data, preset, training, and the networks that it builds on."""
         p = self.protocol
         own = dict(network=name, preset=p.preset, steps=p.steps, batch=p.batch, rate=p.rate, data=self.data_key(fold))
+        own |= {"deformed": p.deformed} if p.deformed else {}
         return digest(own | {"after": [self.network_key(fold, parent) for parent in self.networks[name].after]})
 
     def samples_key(self, fold: Fold, source: str) -> str:
@@ -92,11 +94,12 @@ class Workshop:
         """Train `net`, whose weights end as their average, and return what it cost; resumes `checkpoint`."""
         p, kind = self.protocol, self.networks[name]
         training = Training(p.steps, p.batch, p.rate, seed=seed)
-        pairs = kind.data(fold.train, *parents)
+        known = fold.train + augment(fold.train, p.deformed, p.seed, p.mirror_axis) if p.deformed else fold.train
+        pairs = kind.data(known, *parents)
         steps = fit(net, kind.loss, pairs, training, checkpoint, guider=parents[0] if kind.guided else None)
         last = finish(steps, training, f"fold {fold.number}: training {name}")
         net.load_state_dict(last.average.state_dict())
-        kind.finish(net, fold.train)
+        kind.finish(net, known)
         learnt = sum(w.numel() for w in net.parameters() if w.requires_grad)
         return dict(loss=last.recent, parameters=learnt, forward_flops=forward_flops(net, kind, pairs, parents))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..guider import guider_loss
 from ..pairs import Pairs
-from ..rules import Dithered, Sign
+from ..rules import Binarised, Dithered, Sign
 from ..sampler import SOLVERS
 from ..unet import PairedUNet
 from . import joint, latent, pig, seg_guided, unconditional
@@ -51,6 +51,7 @@ NETWORKS = {
     "guider": Network(paired, guider_loss),
     "model_y-clean": Network(paired, seg_guided.loss),
     "model_y-matched": Network(paired, pig.matched_loss, ("guider",), guided=True),
+    "model_y-weighted": Network(paired, pig.weighted_loss, ("guider",), guided=True),
     "control": Network(lambda settings, frozen: ControlNet(frozen), seg_guided.loss, ("slice",)),
     "autoencoder": Network(lambda settings: latent.Autoencoder(), latent.autoencoder_loss, finish=latent.fit_scale),
     "latent": Network(lambda settings, _: latent.build(settings), latent.loss, ("autoencoder",), data=latent.to_latents),
@@ -100,9 +101,12 @@ METHODS = {
     "PIG-matched": Method(("guider", "model_y-matched"), pig.draw),
     "PIG-sign": Method(("guider", "model_y-clean"), partial(pig.draw, rule=Sign())),
     "PIG-dithered": Method(("guider", "model_y-clean"), partial(pig.draw, rule=Dithered())),
-    # controls: whose masks, finished or not, which network, and what a budget of two networks does for one
+    # controls: whose masks, finished or not, which network, what a budget of two networks does for one, and the release
     "SegGuidedDif-newmasks": Method(("mask", "model_y-clean"), new_masks_first),
     "PIG-finished": Method(("guider", "model_y-clean"), finished_masks),
     "PIG-matched-oldmasks": Method(("model_y-matched",), seg_guided.draw),
     "joint-wide": Method(("joint-wide",), joint.draw),
+    "PIG-binarised": Method(("guider", "model_y-matched"), partial(pig.draw, rule=Binarised())),
+    "PIG-weighted": Method(("guider", "model_y-weighted"), pig.draw),
+    "PIG-release": Method(("guider", "model_y-weighted"), partial(pig.draw, rule=Binarised())),  # both, as the release does
 }

@@ -33,7 +33,8 @@ from .workshop import Workshop
 
 COMPARATORS = ("LDM", "SegGuidedDif", "ControlNet", "joint")
 VARIANTS = ("PIG-matched", "PIG-sign", "PIG-dithered")  # other guide rules; the last two were added after two folds of PIG
-CONTROLS = ("SegGuidedDif-newmasks", "PIG-finished", "PIG-matched-oldmasks", "joint-wide")  # phantoms, first fold
+RELEASE = ("PIG-binarised", "PIG-weighted", "PIG-release")  # what the released code does, each part alone and both
+CONTROLS = ("SegGuidedDif-newmasks", "PIG-finished", "PIG-matched-oldmasks", "joint-wide", *RELEASE)  # phantoms, first fold
 DISTANCES = ("fd", "kd", "fd_lesion", "fd_plain", "agreement", "nearer", "neighbour")
 SEEDS, PARTS = Protocol.segmenter_seeds, Protocol.folds  # of a row of Table 2 in each fold; of the data
 SHOWN = 8  # samples of each method in the sheets

@@ -52,11 +52,7 @@ def alphas(scheduler) -> Tensor:
 
 def schedule_of(scheduler) -> Schedule:
     """The schedule that a scheduler of diffusers is on, for a pair that is to walk on it: its timestep k is our t = k + 1."""
-    own = Schedule(len(scheduler.alphas_cumprod))
-    own.abar = torch.cat([torch.ones(1).double(), alphas(scheduler)])
-    own.beta = torch.cat([torch.zeros(1).double(), 1 - own.abar[1:] / own.abar[:-1]])
-    own.beta_1, own.beta_T = own.beta[1].item(), own.beta[-1].item()
-    return own
+    return Schedule.of(alphas(scheduler))
 
 
 def timesteps(schedule: Schedule, theirs: Tensor) -> Tensor:

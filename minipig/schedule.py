@@ -23,6 +23,17 @@ class Schedule:
         self.beta = torch.cat([torch.zeros(1).double(), torch.linspace(beta_1, beta_T, T, dtype=torch.float64)])
         self.abar = torch.cumprod(1 - self.beta, 0)
 
+    @classmethod
+    def of(cls, abar: Tensor) -> "Schedule":
+        """Any other variance-preserving schedule, by its abar_1 > ... > abar_T, (T,). Raises ValueError if it is none."""
+        abar = torch.cat([torch.ones(1).double(), abar.double()])
+        if not (abar.diff() < 0).all() or abar[-1] <= 0:
+            raise ValueError(f"abar must fall, from below 1, and stay above 0; it runs from {abar[1]:g} to {abar[-1]:g}")
+        own = cls(len(abar) - 1)
+        own.beta, own.abar = torch.cat([torch.zeros(1).double(), 1 - abar[1:] / abar[:-1]]), abar
+        own.beta_1, own.beta_T = own.beta[1].item(), own.beta[-1].item()
+        return own
+
     def scales(self, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
         """sqrt(abar_t) and sqrt(1 - abar_t), the weights of signal and noise, shaped to multiply `like` (B, ...)."""
         abar = self._at(self.abar, t, like)

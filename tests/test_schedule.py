@@ -27,6 +27,18 @@ def test_impossible_schedules_are_refused(bad):
         Schedule(**bad)
 
 
+def test_a_schedule_is_made_of_its_abar_again():
+    again = Schedule.of(SCHEDULE.abar[1:])
+    assert again.T == 1024 and torch.equal(again.abar, SCHEDULE.abar)
+    assert torch.allclose(again.beta, SCHEDULE.beta, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [[0.9, 0.9], [0.5, 0.8], [1.0, 0.5], [0.5, 0.0]])
+def test_an_abar_that_does_not_fall_or_reaches_an_end_is_refused(bad):
+    with pytest.raises(ValueError, match="abar must fall"):
+        Schedule.of(torch.tensor(bad))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 50, 256, 1000, 1023, 1024])
 def test_grids_run_from_T_to_0_in_distinct_moves(steps):
     grid = SCHEDULE.grid(steps)

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from minipig.evidence import lab, likeness
-from minipig.evidence.lab import VARIANTS, exact_verdict, ranked, run_lab
+from minipig.evidence.lab import ranked, run_lab
 from minipig.evidence.methods import NETWORKS
 from minipig.evidence.protocol import Protocol
+from minipig.evidence.variants import LAB_NETWORKS, VARIANTS, enter, fingerprint
+from minipig.evidence.worlds import exact_verdict
 from minipig.guider import Clean, Matched
 from minipig.rules import Dithered, Noisy, Sign
 
@@ -59,7 +61,7 @@ def test_networks_are_shared_and_trained_once(done):
     trained = {name.removeprefix("network/") for name in units if name.startswith("network/")}
     own = {f"model_y-{name}" for name in ("previous", "noisy", "augmented", "lesion-weighted", "strength")}
     assert trained == {"guider", "model_y-clean", "model_y-matched", "mask", "joint", "two-heads", "mask-by-slice"} | own
-    assert set(lab.LAB_NETWORKS) >= set(NETWORKS) and lab.LAB_NETWORKS["model_y-clean"] is NETWORKS["model_y-clean"]
+    assert set(LAB_NETWORKS) >= set(NETWORKS) and LAB_NETWORKS["model_y-clean"] is NETWORKS["model_y-clean"]
 
 
 def test_a_lab_goes_on_where_it_was_and_names_what_it_does_not_know(done, monkeypatch):
@@ -106,11 +108,11 @@ class Rounded(Clean):
 
 @pytest.fixture
 def entered():
-    before = [dict(registry) for registry in (lab.RULES, VARIANTS, lab.LAB_NETWORKS)]
-    lab.enter("softened", Softened)
-    lab.enter("rounded", Rounded, trained_as="softened")
+    before = [dict(registry) for registry in (lab.RULES, VARIANTS, LAB_NETWORKS)]
+    enter("softened", Softened)
+    enter("rounded", Rounded, trained_as="softened")
     yield
-    for registry, content in zip((lab.RULES, VARIANTS, lab.LAB_NETWORKS), before):
+    for registry, content in zip((lab.RULES, VARIANTS, LAB_NETWORKS), before):
         registry.clear(), registry.update(content)
 
 
@@ -158,27 +160,25 @@ def test_a_changed_rule_is_another_rule_and_an_unchanged_one_is_not(entered):
         def sample(self, state):
             return state.x0_hat.sin()
 
-    found = [lab.fingerprint(rule) for rule in (Softened, Changed, Louder, Shared, Resampled)]
-    assert len(set(found)) == 5 and found == [
-        lab.fingerprint(rule) for rule in (Softened, Changed, Louder, Shared, Resampled)
-    ]
+    found = [fingerprint(rule) for rule in (Softened, Changed, Louder, Shared, Resampled)]
+    assert len(set(found)) == 5 and found == [fingerprint(rule) for rule in (Softened, Changed, Louder, Shared, Resampled)]
     before = VARIANTS["softened"]
-    lab.enter("softened", Softened)
+    enter("softened", Softened)
     assert VARIANTS["softened"].networks == before.networks
-    lab.enter("softened", Louder)
+    enter("softened", Louder)
     after = VARIANTS["softened"]
     assert after.networks != before.networks and after.source("softened", "ddim") != before.source("softened", "ddim")
 
 
 def test_a_rule_that_cannot_enter_is_told_why():
     with pytest.raises(ValueError, match="clean is in the package already"):
-        lab.enter("clean", Softened)
+        enter("clean", Softened)
     with pytest.raises(ValueError, match="no rule cleen to share.*matched, clean"):
-        lab.enter("softened", Softened, trained_as="cleen")
+        enter("softened", Softened, trained_as="cleen")
     scope = {"Matched": Matched}
     exec("class Typed(Matched):\n    def sample(self, state): return state.x0_hat", scope)
     with pytest.raises(ValueError, match="source of Typed cannot be read; give a version"):
-        lab.enter("typed", scope["Typed"])
+        enter("typed", scope["Typed"])
 
 
 def test_ranking_is_by_the_mean_rank():

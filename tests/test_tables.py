@@ -16,9 +16,10 @@ import torch
 
 from minipig.evidence import likeness, tables, units, workshop
 from minipig.evidence.freeze import freeze
-from minipig.evidence.methods import METHODS
+from minipig.evidence.methods import METHODS, NETWORKS
 from minipig.evidence.protocol import Protocol, folds_of
-from minipig.evidence.tables import gain, hypotheses, plan, run_table, show
+from minipig.evidence.reading import COMPARATORS, gain, hypotheses, show, verdicts
+from minipig.evidence.tables import plan, run_table
 from minipig.evidence.units import Records, digest
 from minipig.evidence.usefulness import training_set
 from minipig.evidence.workshop import Workshop
@@ -45,7 +46,7 @@ SMALL = Protocol(
 SCRIPT = """
 import sys, torch
 from pathlib import Path
-from minipig.evidence.methods import METHODS
+from minipig.evidence.methods import METHODS, NETWORKS
 from minipig.evidence.protocol import Protocol
 from minipig.evidence.tables import run_table
 for method in METHODS.values():
@@ -129,7 +130,7 @@ def test_a_generator_and_a_segmenter_learn_from_the_folds_training_patients_alon
     fold = shop.folds[1]
     for name in METHODS:
         shop.samples(fold, name, 2)
-    assert len(seen) == 10  # every network once, though methods share them
+    assert len(seen) == len(NETWORKS)  # every network once, though methods share them
     test = set(fold.test.patients)
     for pairs in seen:
         assert pairs.patients == fold.train.patients and not test & set(pairs.patients)
@@ -372,13 +373,13 @@ def test_hypotheses_are_judged_by_the_papers_margins():
     def dice(value):
         return {"dice": [value + d for d in (0, 0.001, 0.002, 0.001)]}
 
-    two = {"real": dice(0.5), "real+PIG_2048": dice(0.6)} | {f"real+{c}_2048": dice(0.55) for c in tables.COMPARATORS}
+    two = {"real": dice(0.5), "real+PIG_2048": dice(0.6)} | {f"real+{c}_2048": dice(0.55) for c in COMPARATORS}
     one = {"DDIM": {"fd": [2.0, 2.0]}, "PIG": {"fd": [0.9, 1.0]}}
     judged = hypotheses(one, two, Protocol())
     assert [v["holds"] for v in judged.values()] == [True, True, True]
     assert judged["H1"]["estimate"] == pytest.approx(0.475)
     assert judged["H2"]["estimate"] == pytest.approx(0.1) and judged["H3"]["estimate"] == pytest.approx(0.05)
-    said = tables.verdicts(one, two, Protocol()).splitlines()
+    said = verdicts(one, two, Protocol()).splitlines()
     assert len(said) == 3 and said[0].startswith("H1 holds") and "at most 0.503? 0.475 (95 %" in said[0]
     assert [v["decided"] for v in judged.values()] == [False, True, True]  # folds that differ leave H1 open
     two["real+joint_2048"] = dice(0.59)
@@ -389,16 +390,14 @@ def test_hypotheses_are_judged_by_the_papers_margins():
 def test_hypotheses_compare_the_same_folds_only():
     """Where one row is ahead of another, what both have is compared: neither broadcast nor averaged over other folds."""
     two = {"real": {"dice": [0.5] * 4}, "real+PIG_2048": {"dice": [0.6, 0.6, 0.2, 0.2]}}
-    two |= {f"real+{c}_2048": {"dice": [0.55, 0.55]} for c in tables.COMPARATORS}
+    two |= {f"real+{c}_2048": {"dice": [0.55, 0.55]} for c in COMPARATORS}
     two["real+joint_2048"] = {"dice": [0.5, 0.5, 0.9, 0.9]}  # the best of all, but in a fold that the others lack
     one = {"DDIM": {"fd": [2.0]}, "PIG": {"fd": [1.0, 8.0, 8.0]}}
     judged = hypotheses(one, two, Protocol())
     assert judged["H1"]["estimate"] == pytest.approx(0.5)
     assert judged["H2"]["estimate"] == pytest.approx(-0.1)
     assert judged["H3"]["estimate"] == pytest.approx(0.05) and judged["H3"]["best"] != "real+joint_2048"
-    assert tables.verdicts({"PIG": {"fd": [1.0]}}, two, Protocol()).startswith(
-        "hypotheses: there is no fd of the row DDIM yet"
-    )
+    assert verdicts({"PIG": {"fd": [1.0]}}, two, Protocol()).startswith("hypotheses: there is no fd of the row DDIM yet")
 
 
 def test_the_shown_table_has_a_line_for_each_row(done):

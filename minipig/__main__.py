@@ -98,6 +98,11 @@ def parser() -> argparse.ArgumentParser:
         default="ddim",
         help="ddim, as in the paper, or dpm++2m, of second order, which needs a tenth of the steps (default: ddim)",
     )
+    sample.add_argument(
+        "--rule",
+        choices=RULES,
+        help="another guide rule than the run's, if it trains alike: sign for clean (default: the run's)",
+    )
     sample.add_argument("--steps", type=int, help="sampling steps, 1 to 1024 (default: ddim 256, the paper's; dpm++2m 25)")
     sample.add_argument("--batch", type=int, default=64, help="pairs at a time; lower it if memory is short (default: 64)")
     sample.add_argument(
@@ -184,13 +189,14 @@ def run_sample(args: argparse.Namespace, device: torch.device) -> None:
     """`minipig sample`."""
     require(1, n=args.n, batch=args.batch)
     require(0, seed=args.seed)
-    pair, config = load_pair(args.run, device)
+    pair, config = load_pair(args.run, device, args.rule)
     steps = SOLVERS[args.solver]["steps"] if args.steps is None else args.steps
     pair.schedule.grid(steps)  # a bad number of steps is told before anything is written
     if args.agreement and config.data != "phantom" and config.holdout == 0:
         raise ValueError("--agreement needs held-out patients as its yardstick; train with --holdout 0.1 or more")
     out = args.out or args.run / "samples"
-    claim_folder(out, {"run": str(args.run), "steps": steps, "seed": args.seed, "solver": args.solver})
+    how = {"run": str(args.run), "steps": steps, "seed": args.seed, "solver": args.solver}
+    claim_folder(out, how | ({"rule": args.rule} if args.rule else {}))
     pairs = sample_folder(out, pair, args.n, config.size, steps, args.seed, device, args.batch, args.solver)
     draw_figures(out, pair, pairs, steps, args.seed, device, args.solver)
     print(f"{out}/samples.png and {out}/figure_3.png show them")

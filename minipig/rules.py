@@ -140,6 +140,9 @@ RULES: dict[str, type[GuideRule]] = {
 }
 
 
+TRAINED_AS = {"sign": "clean", "dithered": "clean", "binarised": "matched"}  # these share model_y, and only sample apart
+
+
 def loss_of(rule: GuideRule) -> Callable[[Denoiser, NoisyPair], Tensor]:
     """What model_y is trained by under this rule: its own loss, or slice_loss."""
     return getattr(rule, "loss", partial(slice_loss, rule=rule))

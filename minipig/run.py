@@ -2,7 +2,7 @@
 
 RUN/config.json      what was asked for: enough to repeat it
 RUN/model_x.ckpt     the guider's training state, resumed if the run was interrupted; model_y.ckpt likewise
-RUN/losses.json      both loss curves
+RUN/losses.json      both loss curves; losses.png, a picture of them, grows while they are learnt
 RUN/pair.pt          the averaged weights of both networks in half precision: all that sampling needs
 """
 
@@ -11,6 +11,7 @@ import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Iterator
 
 import torch
 
@@ -21,13 +22,14 @@ from .files import load_checkpoint, save_checkpoint, write_json
 from .guider import guider_loss
 from .pairs import Pairs, split
 from .phantoms import phantoms
-from .rules import RULES, asked, loss_of
+from .rules import RULES, TRAINED_AS, asked, loss_of
 from .sampler import PairModel
 from .schedule import Schedule
 from .seeds import seeded_network
-from .train import Speed, Training, finish, fit
+from .train import Progress, Speed, Training, finish, fit
 from .unet import PRESETS, PairedUNet
 
+LOOK = 200  # steps from one picture of the losses to the next
 SETTINGS = {
     # preset: the size it is meant for, and how long, in what batches and how fast its two networks learn
     "tiny": dict(size=(32, 32), steps=300, batch=32, rate=2e-3),
@@ -125,11 +127,18 @@ def train_pair(
     both = [Training(config.steps, config.batch, config.rate, mirror=config.mirror, seed=2 * config.seed + i) for i in (0, 1)]
     losses = {}
 
+    def drawn(steps: Iterator[Progress], name: str) -> Iterator[Progress]:
+        """The same steps, with a picture of the losses so far every LOOK of them."""
+        for progress in steps:
+            if first and progress.step % LOOK == 0:
+                plot.save(plot.loss_curves(losses | {name: progress.losses}), folder / "losses.png")
+            yield progress
+
     def learn(name: str, training: Training, loss, guider=None) -> PairedUNet:
         start = time.monotonic()
         net = network(config, training.seed).to(device)
         steps = fit(net, loss, pairs, training, folder / f"{name}.ckpt", guider=guider, speed=speed)
-        last = finish(steps, training, f"training {name}")
+        last = finish(drawn(steps, name), training, f"training {name}")
         losses[name] = last.losses
         print(f"{name}: {training.steps} steps, loss {last.recent:.4f}, {time.monotonic() - start:.0f} s")
         return last.average
@@ -145,8 +154,12 @@ def train_pair(
     return load_pair(folder, device)[0]
 
 
-def load_pair(folder: Path, device: torch.device | str = "cpu") -> tuple[PairModel, Config]:
-    """The pair model of a finished run and its configuration. Raises FileNotFoundError or ValueError that says what to do."""
+def load_pair(folder: Path, device: torch.device | str = "cpu", rule: str | None = None) -> tuple[PairModel, Config]:
+    """The pair model of a finished run and its configuration.
+
+    rule: sample by this one instead of the run's, if it trains model_y alike: `sign` for a run of `clean`. Raises
+    FileNotFoundError or ValueError that says what to do.
+    """
     path = folder / "pair.pt"
     if not path.exists():
         if (folder / "pair").is_dir():
@@ -157,10 +170,14 @@ def load_pair(folder: Path, device: torch.device | str = "cpu") -> tuple[PairMod
     try:
         config = Config(**saved["config"])
         nets = [network(config, config.seed) for _ in range(2)]
-        rule = RULES[config.rule]()
+        chosen = RULES[rule or config.rule]()
         for net, name in zip(nets, ("model_x", "model_y")):
             net.load_state_dict(saved[name])
     except (RuntimeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} holds a configuration or networks that this version does not know; train anew") from error
+    if rule and TRAINED_AS.get(rule, rule) != TRAINED_AS.get(config.rule, config.rule):
+        raise ValueError(
+            f"{folder} was trained by the rule {config.rule}; {rule} needs another training: train --rule {rule}"
+        )
     nets = [net.to(device, memory_format=torch.channels_last).eval().requires_grad_(False) for net in nets]  # samples faster
-    return PairModel(nets[0], asked(rule, nets[1]), Schedule(), rule), config
+    return PairModel(nets[0], asked(chosen, nets[1]), Schedule(), chosen), config

@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 
 from minipig import __main__ as cli
+from minipig import plot
+from minipig import run as minipig_run
 from minipig.__main__ import main, parser
 from minipig.data import PairFolder
 from minipig.evidence.protocol import Protocol
@@ -72,6 +74,25 @@ def test_train_and_sample_on_a_folder(trained, capsys):
     extended, eight = PairFolder(trained / "five"), PairFolder(trained / "eight")
     assert len(extended) == 8 and (extended.images - eight.images).abs().max() <= 1 / 127.5 + 1e-6
     assert "8 pairs" in capsys.readouterr().out
+
+
+def test_a_rule_that_trains_alike_may_sample_and_no_other(trained, capsys):
+    assert run("sample", trained, "-n", 2, "--steps", 3, "--rule", "sign", "--out", trained / "by sign") == 0
+    assert run("sample", trained, "-n", 2, "--steps", 3, "--out", trained / "by clean") == 0
+    by_sign, by_clean = (PairFolder(trained / name) for name in ("by sign", "by clean"))
+    assert not torch.equal(by_sign.images, by_clean.images)
+    assert "was trained by the rule clean; matched needs another training" in refused(
+        capsys, "sample", trained, "--rule", "matched"
+    )
+    assert "rule 'sign' there, None here" in refused(capsys, "sample", trained, "--steps", 3, "--out", trained / "by sign")
+
+
+def test_the_losses_can_be_looked_at_while_they_are_learnt(tmp_path, monkeypatch):
+    seen, save = [], plot.save
+    monkeypatch.setattr(minipig_run, "LOOK", 1)
+    monkeypatch.setattr(plot, "save", lambda figure, path: seen.append(path.name) or save(figure, path))
+    assert run("train", *TINY, "--pairs", 8, "--out", tmp_path) == 0
+    assert seen == ["losses.png"] * 7  # after each of three steps of either network, and at the end
 
 
 def test_agreement_is_measured_against_held_out_patients(trained, monkeypatch):

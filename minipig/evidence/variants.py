@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..guider import Clean, Denoiser, GuideRule
-from ..rules import RULES, asked, loss_of
+from ..rules import RULES, TRAINED_AS, asked, loss_of
 from ..sampler import PairModel, corrected
 from ..schedule import Schedule
 from . import pig, swapped, two_heads
@@ -99,7 +99,7 @@ def fingerprint(rule: type[GuideRule]) -> str:
 
 
 for _name, _rule in tuple(RULES.items()):
-    enter(_name, _rule, {"sign": "clean", "dithered": "clean", "binarised": "matched"}.get(_name), version="")
+    enter(_name, _rule, TRAINED_AS.get(_name), version="")
 
 
 def lab_methods(solver: str, steps: int) -> dict[str, Method]:

@@ -1,10 +1,10 @@
-"""The command line: python -m minipig demo | train | sample | phantoms | table1 | table2 | lab | bench."""
+"""The command line: python -m minipig demo | train | sample | prepare | phantoms | table1 | table2 | lab | bench."""
 
 import argparse
 import os
 import sys
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from .evidence.solvers import run_solvers
 from .evidence.tables import run_table
 from .files import write_json
 from .phantoms import phantoms
+from .prepare import LAYOUTS, Layout, prepare, told
 from .rules import RULES
 from .run import SETTINGS, Config, claim_folder, load_data, load_pair, require, train_pair
 from .sampler import SOLVERS
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
   torchrun --nproc-per-node 2 -m minipig train --out runs/mine       the same on two GPUs (or CPUs)
   python -m minipig sample runs/mine -n 64                  64 pairs as PNG, into runs/mine/samples
   python -m minipig sample runs/mine --solver dpm++2m       the same in a tenth of the time
+  python -m minipig prepare Dataset_BUSI_with_GT FOLDER --layout busi      a published set, made ready for train
   python -m minipig phantoms -n 24 --out FOLDER             phantoms as PNG, to see the layout
   python -m minipig table2 --folds 0                        real only against every method, the first of five folds
   python -m minipig table2 --folds 0 --rows real PIG --steps 3000 --out runs/longer      what longer training changes
@@ -57,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
     top = argparse.ArgumentParser("minipig", description="Paired image generation, end to end.", epilog=EXAMPLES, **layout)
-    names = "demo | train | sample | phantoms | table1 | table2 | lab | bench"
+    names = "demo | train | sample | prepare | phantoms | table1 | table2 | lab | bench"
     commands = top.add_subparsers(dest="command", required=True, metavar=names)
 
     def command(name: str, purpose: str, out: str) -> argparse.ArgumentParser:
@@ -110,6 +112,22 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train a judge on real pairs (the run's own, or fresh phantoms) and score the samples",
     )
+
+    purpose = "turn a published folder layout into images/, masks/ and manifest.csv, as train reads them"
+    ready = commands.add_parser("prepare", help=purpose, description=purpose, epilog=EXAMPLES, **layout)
+    ready.add_argument("src", type=Path, metavar="SRC", help="the folder of the published set; it is not changed")
+    ready.add_argument("out", type=Path, metavar="DST", help="a new folder for the pairs, a report and a contact sheet")
+    ready.add_argument("--layout", choices=LAYOUTS, help="a set whose layout is known; the other options change parts of it")
+    ready.add_argument("--images", metavar="GLOB", help="the images under SRC, such as 'scans/*.png' or '**/*.tif'")
+    ready.add_argument(
+        "--masks", metavar="PATTERN", help="the mask of an image, such as '{folder}/../masks/{stem}_mask*.png'; * for several"
+    )
+    ready.add_argument(
+        "--patient", metavar="REGEX", help="the patient in an image's path, such as '(P\\d+)_' (default: one an image)"
+    )
+    ready.add_argument("--threshold", type=int, metavar="N", help="lesion is above N (default: a mask must have two values)")
+    ready.add_argument("--merge", action="store_true", default=None, help="several masks of an image are joined")
+    ready.set_defaults(device=None)
 
     draw = commands.add_parser("phantoms", help="draw phantoms as PNG in that layout", epilog=EXAMPLES, **layout)
     draw.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder for them")
@@ -211,6 +229,16 @@ def run_main_job(args: argparse.Namespace, device: torch.device) -> None:
     print(f"everything is in {out}: synthetic/, samples.png, figure_3.png, metrics.json, config.json")
 
 
+def run_prepare(args: argparse.Namespace, device: torch.device) -> None:
+    """`minipig prepare`."""
+    options = {f.name: getattr(args, f.name) for f in fields(Layout) if getattr(args, f.name) is not None}
+    if not args.layout and not {"images", "masks"} <= options.keys():
+        raise ValueError(f"give --images and --masks, or --layout {', '.join(LAYOUTS)}")
+    chosen = replace(LAYOUTS[args.layout], **options) if args.layout else Layout(**options)
+    print(told(prepare(args.src, args.out, chosen), args.out))
+    print(f"{args.out}/report.json holds all of it, contact.png shows some; next: python -m minipig train --data {args.out}")
+
+
 def run_phantoms(args: argparse.Namespace, device: torch.device) -> None:
     """`minipig phantoms`."""
     require(0, seed=args.seed)
@@ -251,6 +279,7 @@ COMMANDS = {
     "demo": run_main_job,
     "train": run_train,
     "sample": run_sample,
+    "prepare": run_prepare,
     "phantoms": run_phantoms,
     "table1": run_tables,
     "table2": run_tables,

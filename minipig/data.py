@@ -35,13 +35,13 @@ class PairFolder(Pairs):
         pixels, truths = [], []
         lost = 0
         for stem in tqdm(images, desc=f"reading {root.name}", disable=None):
-            image, mask = _read_image(images[stem]), _read_mask(masks[stem])
+            image, mask = read_image(images[stem]), _read_mask(masks[stem])
             if image.shape != mask.shape:
                 raise ValueError(f"{images[stem]} is {_by(image)} but {masks[stem]} is {_by(mask)} (height x width)")
             if size is None and pixels and image.shape != pixels[0].shape:
                 raise ValueError(f"{images[stem]} is {_by(image)}, the first image {_by(pixels[0])}; give one size for all")
-            pixels.append(_fit(image, size, fill=image.min()))
-            truths.append(_fit(mask.astype(np.float32), size, fill=0) >= 0.5)
+            pixels.append(fit_into(image, size, fill=image.min()))
+            truths.append(fit_into(mask.astype(np.float32), size, fill=0) >= 0.5)
             lost += bool(mask.any() and not truths[-1].any())
 
         masks, images_ = np.stack(truths)[:, None], np.stack(pixels)[:, None]
@@ -80,7 +80,7 @@ def _patients(manifest: Path, names: list[str]) -> list[str]:
     return [patient[name] for name in names]
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
@@ -89,9 +89,9 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _read_image(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """(H, W) float32 in [0, 1]: 8 bit over 255, 16 bit over 65535, colour by its luminance."""
-    image = _open(path)
+    image = open_image(path)
     if image.mode.startswith("I"):  # 16 bit arrives as I;16 or, from PGM, as 32-bit integers
         values = np.asarray(image).astype(np.float32)
         if values.min() >= 0 and values.max() <= 65535:
@@ -103,7 +103,7 @@ def _read_image(path: Path) -> np.ndarray:
 
 def _read_mask(path: Path) -> np.ndarray:
     """(H, W) bool, True on the lesion."""
-    image = _open(path)
+    image = open_image(path)
     values = np.asarray(image if image.mode in ("1", "L") or image.mode.startswith("I") else image.convert("L"))
     levels = np.unique(values)
     if len(levels) > 2:
@@ -112,7 +112,7 @@ def _read_mask(path: Path) -> np.ndarray:
     return values == levels[-1] if levels[-1] > 0 else np.zeros(values.shape, bool)
 
 
-def _fit(image: np.ndarray, size: tuple[int, int] | None, fill: float) -> np.ndarray:
+def fit_into(image: np.ndarray, size: tuple[int, int] | None, fill: float) -> np.ndarray:
     """Resize (area average; bilinear when enlarging) into `size`, aspect kept, centred, the rest `fill`. float32."""
     if size is None:
         return image

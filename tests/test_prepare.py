@@ -1,0 +1,219 @@
+"""Published layouts in miniature, with the faults they are known for, become folders that PairFolder reads; and real ones."""
+
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minipig.__main__ import main
+from minipig.data import PairFolder
+from minipig.pairs import groups
+from minipig.prepare import LAYOUTS, Layout, prepare, told
+
+PLAIN = Layout("images/*.png", "masks/{stem}.png")
+
+
+def picture(seed, size=(20, 30), mode="L"):
+    channels = () if mode == "L" else (3,)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, *channels), dtype=np.uint8), mode)
+
+
+def outline(box, size=(20, 30), colour=255):
+    """A mask with one box (top, left, bottom, right), grey or RGB."""
+    mask = np.zeros((*size, *np.shape(colour)), np.uint8)
+    mask[box[0] : box[2], box[1] : box[3]] = colour
+    return Image.fromarray(mask)
+
+
+def put(root, name, image, **how):
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **how)
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def busi(tmp_path):
+    """Dataset_BUSI_with_GT: spaces and brackets in names, several masks an image, normal images with black masks, a twin."""
+    root = tmp_path / "Dataset_BUSI_with_GT"
+    for k in (1, 2, 10):
+        put(root, f"benign/benign ({k}).png", picture(k, mode="RGB"))
+        put(root, f"benign/benign ({k})_mask.png", outline((2, 3, 8, 9)))
+    put(root, "benign/benign (10)_mask_1.png", outline((12, 20, 18, 28)))
+    put(root, "benign/benign (10)_mask_2.png", outline((0, 0, 2, 2)))
+    put(root, "malignant/malignant (1).png", picture(2, mode="RGB"))  # the second benign one again, under another name
+    put(root, "malignant/malignant (1)_mask.png", outline((2, 3, 8, 9)).convert("1"))
+    put(root, "normal/normal (1).png", picture(4, mode="RGB"))
+    put(root, "normal/normal (1)_mask.png", outline((0, 0, 0, 0)))
+    return root
+
+
+def test_busi(busi, tmp_path, capsys):
+    dst = tmp_path / "busi"
+    assert run("prepare", busi, dst, "--layout", "busi") == 0
+    pairs = PairFolder(dst)
+    assert pairs.names == ["benign (1).png", "benign (10).png", "benign (2).png", "malignant (1).png"]
+    ten = pairs.masks[1, 0]
+    assert ten.sum() == 6 * 6 + 6 * 8 + 2 * 2 and ten[3, 4] and ten[13, 21] and ten[1, 1]  # all three lesions
+    grey = torch.tensor(np.array(picture(1, mode="RGB").convert("L"))).float() / 127.5 - 1
+    assert torch.allclose(pairs.images[0, 0], grey, atol=1e-6)
+    report = json.loads((dst / "report.json").read_text())
+    assert report["pairs"] == report["patients"] == 4 and report["left_out"] == {"no lesion": ["normal/normal (1).png"]}
+    assert report["identical"] == [["benign (2).png", "malignant (1).png"]]
+    assert len(groups(pairs)) == 4 and len(set(groups(pairs))) == 3  # a split keeps the twins on one side
+    said = capsys.readouterr().out
+    assert "4 pairs of 4 patients" in said and "left out 1, such as normal/normal (1).png: no lesion" in said
+    assert "benign (2).png and malignant (1).png" in said
+    with Image.open(dst / "contact.png") as contact:
+        assert contact.width > 300
+    assert "source" in (dst / "manifest.csv").read_text() and "benign/benign (10).png" in (dst / "manifest.csv").read_text()
+
+
+def test_several_masks_are_joined_only_when_asked(busi, tmp_path):
+    report = prepare(busi, tmp_path / "dst", replace(LAYOUTS["busi"], merge=False))
+    assert report["pairs"] == 3 and report["left_out"]["several masks: to join them, give --merge"] == [
+        "benign/benign (10).png"
+    ]
+
+
+@pytest.fixture
+def bus_uclm(tmp_path):
+    """BUS-UCLM: colours for the kind of lesion, frames without one, a mask of another size, one frame under two patients."""
+    root = tmp_path / "BUS-UCLM"
+    for k, (name, colour) in enumerate({"ALWI_000": (0, 255, 0), "ALWI_001": (255, 0, 0), "CHCO_000": (0, 255, 0)}.items()):
+        put(root, f"images/{name}.png", picture(k, mode="RGB"))
+        put(root, f"masks/{name}.png", outline((5, 5, 9, 12), colour=colour))
+    put(root, "images/CHVI_005.png", picture(2, mode="RGB"))
+    put(root, "masks/CHVI_005.png", outline((5, 5, 9, 12), colour=(0, 255, 0)))
+    put(root, "images/NODE_000.png", picture(7, mode="RGB"))
+    put(root, "masks/NODE_000.png", outline((0, 0, 0, 0), colour=(0, 0, 0)))
+    put(root, "images/HESN_002.png", picture(8, mode="RGB"))
+    put(root, "masks/HESN_002.png", outline((5, 5, 9, 12), size=(24, 30), colour=(0, 255, 0)))
+    (root / "INFO.csv").write_text("Image;Type\n")
+    return root
+
+
+def test_bus_uclm(bus_uclm, tmp_path):
+    report = prepare(bus_uclm, tmp_path / "dst", LAYOUTS["bus-uclm"])
+    pairs = PairFolder(tmp_path / "dst")
+    assert pairs.patients == ["ALWI", "ALWI", "CHCO", "CHVI"] and (pairs.masks.sum((1, 2, 3)) == 4 * 7).all()
+    assert report["left_out"] == {
+        "image and mask differ in size": ["images/HESN_002.png"],
+        "no lesion": ["images/NODE_000.png"],
+    }
+    assert report["identical"] == [["CHCO_000.png", "CHVI_005.png"]]
+
+
+@pytest.fixture
+def isic(tmp_path):
+    """ISIC 2018, task 1: JPEG images beside PNG masks in another folder, with superpixels, licences and a lost mask."""
+    root = tmp_path / "ISIC"
+    for part, numbers in {"Training": (0, 1, 3), "Validation": (12255,)}.items():
+        for k in numbers:
+            put(root, f"ISIC2018_Task1-2_{part}_Input/ISIC_{k:07d}.jpg", picture(k, mode="RGB"))
+            put(root, f"ISIC2018_Task1-2_{part}_Input/ISIC_{k:07d}_superpixels.png", picture(k + 1, mode="RGB"))
+            if k != 3:
+                put(root, f"ISIC2018_Task1_{part}_GroundTruth/ISIC_{k:07d}_segmentation.png", outline((1, 1, 15, 25)))
+        (root / f"ISIC2018_Task1-2_{part}_Input" / "LICENSE.txt").write_text("CC-0")
+    return root
+
+
+def test_isic(isic, tmp_path):
+    report = prepare(isic, tmp_path / "dst", LAYOUTS["isic2018"])
+    assert PairFolder(tmp_path / "dst").names == ["ISIC_0000000.png", "ISIC_0000001.png", "ISIC_0012255.png"]
+    assert report["left_out"] == {"no mask": ["ISIC2018_Task1-2_Training_Input/ISIC_0000003.jpg"]}
+    assert report["over_half"] == 3 and "are they inverted?" in told(report, tmp_path)  # 14 x 24 of 20 x 30
+
+
+# ---- a layout of one's own
+
+
+def test_a_jpeg_mask_is_thresholded_only_when_asked(tmp_path, capsys):
+    root = tmp_path / "src"
+    put(root, "scans/a.jpg", picture(0))
+    put(root, "truth/a.jpg", outline((5, 5, 12, 20)), quality=40)
+    ask = ["prepare", root, tmp_path / "dst", "--images", "scans/*.jpg", "--masks", "truth/{stem}.jpg"]
+    assert run(*ask) == 2
+    assert (
+        "its mask has more than two values: if it is a blurred or a JPEG mask, give --threshold 127"
+        in capsys.readouterr().err
+    )
+    assert run(*ask[:2], tmp_path / "again", *ask[3:], "--threshold", 127) == 0
+    assert PairFolder(tmp_path / "again").masks[0, 0, 5:12, 5:20].float().mean() > 0.9
+
+
+def test_patients_come_from_the_path_and_sixteen_bits_are_kept(tmp_path):
+    root, deep = tmp_path / "src", np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16)
+    for patient in ("P07", "P12"):
+        put(root, f"{patient}/left/slice.tif", Image.fromarray(deep))
+        put(root, f"{patient}/left/slice_roi.tif", outline((5, 5, 9, 12)))
+    report = prepare(root, tmp_path / "dst", Layout("**/*.tif", "{folder}/{stem}_roi.tif", r"^(P\d+)/"))
+    pairs = PairFolder(tmp_path / "dst")
+    assert pairs.names == ["P07_left_slice.png", "P12_left_slice.png"] and pairs.patients == ["P07", "P12"]
+    assert torch.allclose(pairs.images[0, 0], torch.from_numpy(deep / 32767.5 - 1).float(), atol=1e-6)
+    assert report["left_out"] == {} and report["patients"] == 2  # masks that the glob finds too are not taken for images
+
+
+def test_each_file_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
+    root = tmp_path / "src"
+    for name in ("good", "broken", "empty", "full", "link"):
+        put(root, f"images/{name}.png", picture(0))
+        put(root, f"masks/{name}.png", outline((5, 5, 9, 12)))
+    whole = (root / "images/broken.png").read_bytes()
+    (root / "images/broken.png").write_bytes(whole[: len(whole) // 2])
+    (root / "images/empty.png").write_bytes(b"")
+    outline((0, 0, 20, 30)).save(root / "masks/full.png")
+    outline((5, 5, 9, 12)).save(tmp_path / "elsewhere.png")
+    (root / "masks/link.png").unlink()
+    os.symlink(tmp_path / "elsewhere.png", root / "masks/link.png")
+    report = prepare(root, tmp_path / "dst", PLAIN)
+    assert PairFolder(tmp_path / "dst").names == ["good.png"] and report["pairs"] == 1
+    assert report["left_out"] == {
+        "its image cannot be read as an image": ["images/broken.png", "images/empty.png"],
+        "the mask is full": ["images/full.png"],
+        "a link that leads out of the folder": ["images/link.png"],
+    }
+
+
+def test_repeated_it_ends_the_same_and_another_layout_is_refused(busi, tmp_path, capsys):
+    dst = tmp_path / "dst"
+    before = prepare(busi, dst, LAYOUTS["busi"])
+    files = {path: path.read_bytes() for path in dst.rglob("*.png")}
+    assert prepare(busi, dst, LAYOUTS["busi"]) == before
+    assert {path: path.read_bytes() for path in dst.rglob("*.png")} == files
+    assert run("prepare", busi, dst, "--layout", "busi", "--threshold", 9) == 2
+    assert "threshold None there, 9 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--images", "*.png"], "give --images and --masks, or --layout busi, bus-uclm, isic2018"),
+        (["--images", "*.bmp", "--masks", "x"], "has no images *.bmp"),
+        (["--images", "images/*.png", "--masks", "{patient}.png"], "has a field that is neither {folder} nor {stem}"),
+        (
+            ["--images", "images/*.png", "--masks", "masks/{stem}.png", "--patient", "("],
+            "--patient ( is no regular expression",
+        ),
+        (["--images", "images/*.png", "--masks", "nowhere/{stem}.png"], "none of 1 images can be used"),
+        (["--images", "images/*.png", "--masks", "masks/{stem}.png", "--patient", "Q"], "no patient: Q is not in its path"),
+    ],
+)
+def test_what_means_nothing_is_told_in_one_line(tmp_path, capsys, arguments, message):
+    put(tmp_path / "src", "images/a.png", picture(0))
+    put(tmp_path / "src", "masks/a.png", outline((5, 5, 9, 12)))
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1 and not (tmp_path / "dst" / "manifest.csv").exists()
+
+
+def test_a_folder_that_is_not_there(tmp_path, capsys):
+    assert run("prepare", tmp_path / "nowhere", tmp_path / "dst", "--layout", "busi") == 2
+    assert "nowhere is not a folder" in capsys.readouterr().err

@@ -66,12 +66,12 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     """
     if not src.is_dir():
         raise FileNotFoundError(f"{src} is not a folder")
-    found = sorted(
-        path for path in glob.glob(layout.images, root_dir=src, recursive=True) if Path(path).suffix.lower() in SUFFIXES
-    )
+    paths = map(os.path.normpath, glob.glob(layout.images, root_dir=src, recursive=True))
+    found = sorted(path for path in paths if Path(path).suffix.lower() in SUFFIXES)
     patient_of = pattern(layout.patient)
     masks_of = {path: masks(src, path, layout.masks) for path in found}
-    found = [path for path in found if not any(path in others for others in masks_of.values())]  # a mask is no image
+    every_mask = {mask for several in masks_of.values() for mask in several}
+    found = [path for path in found if path not in every_mask]  # a glob may catch masks, too
     if not found:
         raise ValueError(f"{src} has no images {layout.images}; give another --images")
     claim_folder(dst, asdict(layout) | {"src": src.name})
@@ -92,7 +92,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
         rows.append((name, patient or name, path))
         areas.append(float(mask.mean()))
         same[hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()].append(name)
-        if i % -(-len(found) // SHOWN) == 0:
+        if i * SHOWN >= len(thumbnails) * len(found):  # the first, and then evenly
             thumbnails.append([fit_into(image, THUMBNAIL, image.min()), fit_into(mask.astype(np.float32), THUMBNAIL, 0)])
     if not rows:
         reason, paths = max(left_out.items(), key=lambda item: len(item[1]))
@@ -110,9 +110,8 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
         "identical": [group for group in same.values() if len(group) > 1],
     }
     write_json(dst / "report.json", report)
-    images, outlines = (torch.from_numpy(np.stack(part))[:, None] for part in zip(*thumbnails)) if thumbnails else ((), ())
-    if len(thumbnails):
-        plot.save(plot.pair_grid(outlines * 2 - 1, images * 2 - 1), dst / "contact.png")
+    images, outlines = (torch.from_numpy(np.stack(part))[:, None] for part in zip(*thumbnails))
+    plot.save(plot.pair_grid(outlines * 2 - 1, images * 2 - 1), dst / "contact.png")
     return report
 
 
@@ -141,7 +140,7 @@ def masks(src: Path, path: str, template: str) -> list[str]:
         wanted = os.path.normpath(template.format(folder=folder, stem=stem))
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(f"--masks {template} has a field that is neither {{folder}} nor {{stem}}") from error
-    return sorted(other for other in glob.glob(wanted, root_dir=src, recursive=True) if other != os.path.normpath(path))
+    return sorted(other for other in glob.glob(wanted, root_dir=src, recursive=True) if other != path)
 
 
 def named(paths: list[str]) -> dict[str, str]:

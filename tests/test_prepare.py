@@ -182,6 +182,16 @@ def test_each_file_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
     }
 
 
+def test_a_glob_that_begins_with_a_dot_means_the_same_and_a_sheet_is_drawn_of_whatever_there_is(tmp_path):
+    root = tmp_path / "src"
+    put(root, "a.png", picture(0))  # without a mask, and first
+    for k in range(40):
+        put(root, f"b{k:02d}.png", picture(k))
+        put(root, f"b{k:02d}_mask.png", outline((5, 5, 9, 12)))
+    report = prepare(root, tmp_path / "dst", Layout("./*.png", "{folder}/{stem}_mask.png"))
+    assert report["pairs"] == 40 and report["left_out"] == {"no mask": ["a.png"]} and (tmp_path / "dst/contact.png").exists()
+
+
 def test_repeated_it_ends_the_same_and_another_layout_is_refused(busi, tmp_path, capsys):
     dst = tmp_path / "dst"
     before = prepare(busi, dst, LAYOUTS["busi"])

@@ -1,10 +1,8 @@
-"""Worlds whose every conditional is known: the proof as arithmetic, and ideal denoisers for the algorithms.
+"""A world whose every conditional is known: ideal denoisers, and in closed form the law of what Algorithm 2 makes of them.
 
-FiniteWorld   variables of a few states: every line of Proposition 1's proof, Eq. (12), by summing tables
-Gaussian      x0, y0 jointly normal: ideal denoisers, and in closed form the law of what Algorithm 2 produces
-
-The second, and the worlds of mixtures.py, speak the language of networks, eps = model(z_t, t, guide) on (B, C, H, W),
-float64 if you can, so that sampler.py runs on them unchanged: `world.pair(guide)` is a PairModel for what model_y is shown:
+Gaussian: x0, y0 jointly normal. It, and the worlds of mixtures.py, speak the language of networks, eps = model(z_t, t, guide)
+on (B, C, H, W), float64 if you can, so that sampler.py runs on them unchanged: `world.pair(guide)` is a PairModel for what
+model_y is shown:
 
 joint      x_t: nothing is lost                           previous     x_{t-1}, as Proposition 1 has it literally
 matched    x0_hat, by a model_y that knows what it is     one-way      x0_hat of a guider that does not see y_t
@@ -22,7 +20,6 @@ from torch import Tensor
 from .guider import Denoiser
 from .sampler import PairModel, State, walk
 from .schedule import Schedule
-from .seeds import generator
 
 FIELDS = {"joint": "x_t", "matched": "x0_hat", "clean": "x0_hat", "previous": "x_next"}
 FIELDS |= {"one-way": "x0_hat", "independent": "x0_hat"}  # shown by the sampler; what the model makes of it differs
@@ -42,59 +39,6 @@ class Show:
 
     def sample(self, state: State) -> Tensor:
         return getattr(state, self.field)
-
-
-class FiniteWorld:
-    """The joint law of a few discrete variables: the product of the conditional tables of a directed graph.
-
-    tables: for each key, such as "x2 | x1 y1", a float64 table with an axis for each name, in the key's order, that sums to
-    1 over the names before the bar. Raises ValueError for one that does not.
-    """
-
-    def __init__(self, tables: dict[str, Tensor]):
-        for key, table in tables.items():
-            total = table.sum(_before_the_bar(key))
-            if table.min() < 0 or (total - 1).abs().max() > 1e-9:
-                raise ValueError(f"the table {key!r} is no conditional probability: its sums run from {total.min():.3g} to "
-                                 f"{total.max():.3g}, its smallest entry is {table.min():.3g}")  # fmt: skip
-        self.names = list(dict.fromkeys(name for key in tables for name in _names(key)))
-        factors = [part for key in tables for part in (tables[key], [self.names.index(name) for name in _names(key)])]
-        self.table = torch.einsum(*factors, list(range(len(self.names))))
-
-    def p(self, query: str) -> Tensor:
-        """P(left | right) for a query such as "x1 y1 | x2 y2": sum the joint table, and divide.
-
-        Every variable has its axis in every answer, of length 1 where it was summed out: answers multiply as equations do.
-        NaN where the condition has probability 0.
-        """
-        left, _, right = query.partition("|")
-        return self._marginal(_names(left) + _names(right)) / self._marginal(_names(right))
-
-    def _marginal(self, kept: list[str]) -> Tensor:
-        gone = [axis for axis, name in enumerate(self.names) if name not in kept]
-        return self.table.sum(gone, keepdim=True) if gone else self.table
-
-
-def two_chains(T: int) -> list[str]:
-    """Eq. (8) as the keys of its tables: p(x0, y0), and two chains of T steps that move without each other."""
-    return ["x0 y0"] + [f"{z}{t} | {z}{t - 1}" for t in range(1, T + 1) for z in "xy"]
-
-
-def random_tables(keys: list[str], states: dict[str, int], seed: int) -> dict[str, Tensor]:
-    """A random positive table for each key; `states` says how many values a variable has, by its letter."""
-    tables, draw = {}, generator("tables", seed)
-    for key in keys:
-        table = 0.01 + torch.rand([states[name[0]] for name in _names(key)], generator=draw, dtype=torch.float64) ** 3
-        tables[key] = table / table.sum(_before_the_bar(key), keepdim=True)
-    return tables
-
-
-def _names(key: str) -> list[str]:
-    return key.replace("|", " ").split()
-
-
-def _before_the_bar(key: str) -> list[int]:
-    return list(range(len(key.partition("|")[0].split())))
 
 
 class Gaussian:

@@ -124,7 +124,7 @@ MISTAKES = {
         ["03:sampler-is-closed-form-to-rounding"],
     ),
     "a conditional that forgets to divide": (
-        "minipig.exact:FiniteWorld.p",
+        "minipig.finite:FiniteWorld.p",
         " / self._marginal(_names(right))",
         "",
         ["02:proposition-1"],

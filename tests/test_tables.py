@@ -347,12 +347,12 @@ def test_real_data_have_their_own_rows_and_yardsticks(folder, tmp_path):
     protocol = replace(SMALL, data=str(folder), pairs=1)
     two = run_table(2, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
     one = run_table(1, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
-    names = ["real", "real+classical", "real+joint_4", "real+SegGuidedDif_4", "real+PIG_4", "real+classical+PIG_4"]
-    assert list(two) == names
-    assert list(one) == ["training", "joint", "SegGuidedDif", "PIG"]
+    names = ["joint", "SegGuidedDif", "PIG", "SegGuidedDif-newmasks", "PIG-finished"]
+    assert list(two) == ["real", "real+classical"] + [f"real+{n}_4" for n in (*names[:3], "classical+PIG", *names[3:])]
+    assert list(one) == ["training", *names]
     assert all(set(row) == {"dice", "iou", "precision", "recall"} for row in two.values())
     assert all({"fd", "kd", "fd_lesion", "agreement"} <= set(row) for row in one.values())
-    assert [name for name, row in one.items() if "neighbour" in row] == ["joint", "SegGuidedDif", "PIG"]
+    assert [name for name, row in one.items() if "neighbour" in row] == names
     assert str(folder) not in (tmp_path / "config.json").read_text() + (tmp_path / "table2.json").read_text()
 
 

@@ -34,14 +34,18 @@ from .workshop import Workshop
 
 VARIANTS = ("PIG-matched", "PIG-sign", "PIG-dithered")  # other guide rules; the last two were added after two folds of PIG
 RELEASE = ("PIG-binarised", "PIG-weighted", "PIG-release")  # what the released code does, each part alone and both
-CONTROLS = ("SegGuidedDif-newmasks", "PIG-finished", "PIG-matched-oldmasks", "joint-wide", *RELEASE)  # phantoms, first fold
+WHOSE = (
+    "SegGuidedDif-newmasks",
+    "PIG-finished",
+)  # new masks, finished before model_y sees them: of phantoms, first fold only
+CONTROLS = (*WHOSE, "PIG-matched-oldmasks", "joint-wide", *RELEASE)  # phantoms, first fold
 SHOWN = 8  # samples of each method in the sheets
 
 
 def sources_1(protocol: Protocol) -> list[str]:
     """The rows of Table 1 in every fold; "real" is the floor, "training" what copies of the training pairs would get."""
     if not protocol.phantom:
-        return ["training", "joint", "SegGuidedDif", "PIG"]
+        return ["training", "joint", "SegGuidedDif", "PIG", *WHOSE]
     return ["real", "training", "DDPM", "DDIM", "DPM++", *COMPARATORS, "PIG", *VARIANTS]
 
 
@@ -49,7 +53,10 @@ def sources_2(protocol: Protocol) -> list[tuple[str, int]]:
     """The rows of Table 2 in every fold, as (source, how many pairs of it)."""
     n = protocol.synthetic
     if not protocol.phantom:
-        return [("real", 0), *((source, n) for source in ("classical", "joint", "SegGuidedDif", "PIG", "classical+PIG"))]
+        return [
+            ("real", 0),
+            *((source, n) for source in ("classical", "joint", "SegGuidedDif", "PIG", "classical+PIG", *WHOSE)),
+        ]
     rows = [("real", 0), *((source, n) for source in ("fresh", "classical", *COMPARATORS))]
     rows += [("PIG", n // 2), ("PIG", n), ("PIG", 3 * n // 2), *((source, n) for source in VARIANTS)]
     return [*rows, ("classical+SegGuidedDif", n), ("classical+PIG", n)]

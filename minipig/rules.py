@@ -62,12 +62,16 @@ class Sign:
 
 
 class Binarised(Matched):
-    """The released code's guide: trained on x0_hat as it is; in sampling clamped, smoothed by a 5x5 mean, and made ±1 at
-    three quarters of the way from each sample's least value to its largest.
+    """The released code's guide: trained on x0_hat as it is; in sampling clamped, smoothed by a mean of `window` x `window`
+    pixels (odd), and made ±1 at three quarters of the way from each sample's least value to its largest.
     """
 
+    def __init__(self, window: int = 5):
+        self.window = window
+
     def sample(self, state: State) -> Tensor:
-        smooth = F.avg_pool2d(state.x0_hat.clamp(-1, 1), 5, stride=1, padding=2, count_include_pad=False)
+        inside = dict(stride=1, padding=self.window // 2, count_include_pad=False)
+        smooth = F.avg_pool2d(state.x0_hat.clamp(-1, 1), self.window, **inside)
         low, high = smooth.amin((1, 2, 3), keepdim=True), smooth.amax((1, 2, 3), keepdim=True)
         return torch.where(smooth > 0.25 * low + 0.75 * high, 1.0, -1.0).to(smooth)
 

@@ -73,15 +73,16 @@ def test_noisy_is_the_other_chain():
     assert Noisy().train(p) is p.xt and Noisy().sample(s) is s.x_t
 
 
-def test_binarised_is_the_releases():
-    """Written out with loops: clamp, 5x5 mean of what lies in the frame, three quarters between least and largest."""
-    s = state()
-    found = Binarised().sample(s)
+@pytest.mark.parametrize("window", [5, 1])
+def test_binarised_is_the_releases(window):
+    """Written out with loops: clamp, mean of what lies in the frame, three quarters between least and largest."""
+    s, r = state(), window // 2
+    found = (Binarised() if window == 5 else Binarised(window)).sample(s)
     for i in range(3):
         z, smooth = s.x0_hat[i, 0].clamp(-1, 1), torch.empty(8, 8)
         for v in range(8):
             for u in range(8):
-                smooth[v, u] = z[max(v - 2, 0) : v + 3, max(u - 2, 0) : u + 3].mean()
+                smooth[v, u] = z[max(v - r, 0) : v + r + 1, max(u - r, 0) : u + r + 1].mean()
         bar = smooth.min() + 0.75 * (smooth.max() - smooth.min())
         assert torch.equal(found[i, 0] > 0, smooth > bar)
     assert set(found.unique().tolist()) == {-1.0, 1.0} and torch.equal(Binarised().train(pair()), Matched().train(pair()))

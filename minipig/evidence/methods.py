@@ -107,6 +107,7 @@ METHODS = {
     "PIG-matched-oldmasks": Method(("model_y-matched",), seg_guided.draw),
     "joint-wide": Method(("joint-wide",), joint.draw),
     "PIG-binarised": Method(("guider", "model_y-matched"), partial(pig.draw, rule=Binarised())),
+    "PIG-thresholded": Method(("guider", "model_y-matched"), partial(pig.draw, rule=Binarised(window=1))),
     "PIG-weighted": Method(("guider", "model_y-weighted"), pig.draw),
     "PIG-release": Method(("guider", "model_y-weighted"), partial(pig.draw, rule=Binarised())),  # both, as the release does
 }

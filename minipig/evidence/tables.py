@@ -33,7 +33,8 @@ from .usefulness import row_name, segment, segment_unit
 from .workshop import Workshop
 
 VARIANTS = ("PIG-matched", "PIG-sign", "PIG-dithered")  # other guide rules; the last two were added after two folds of PIG
-RELEASE = ("PIG-binarised", "PIG-weighted", "PIG-release")  # what the released code does, each part alone and both
+# what the released code does, each part alone and both; thresholded: binarised at once, after a first look at binarised
+RELEASE = ("PIG-binarised", "PIG-thresholded", "PIG-weighted", "PIG-release")
 WHOSE = (
     "SegGuidedDif-newmasks",
     "PIG-finished",

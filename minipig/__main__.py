@@ -1,6 +1,7 @@
 """The command line: python -m minipig demo | train | sample | prepare | phantoms | table1 | table2 | lab | bench."""
 
 import argparse
+import io
 import os
 import sys
 from contextlib import nullcontext, redirect_stdout
@@ -295,12 +296,14 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
     if isinstance(error, OSError) and error.errno is not None:  # from the system: a full disk, a read-only folder
         place = error.filename or args.out or "the output folder"
         return f"{place}: {error.strerror}; what was saved is kept: mend this or change --out, and repeat the command"
-    return str(error)
+    return str(error).replace("\n", "\\n")  # there may be one in a file's name
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 2 and one line on standard error if the input does not allow it."""
     args = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     try:
         if together() and args.command != "train":
             raise ValueError(f"only train runs in several processes; start {args.command} without torchrun")

@@ -1,16 +1,18 @@
 """Folders of real pairs: `images/` and `masks/` with equal file names, and perhaps a `manifest.csv` with `name,patient`."""
 
 import csv
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from .pairs import Pairs
 
 SUFFIXES = {".png", ".tif", ".tiff", ".bmp", ".pgm", ".jpg", ".jpeg"}
+ORIENTATION = 0x0112  # the EXIF tag: 1 is upright, 2 to 8 are turned or mirrored
 
 
 class PairFolder(Pairs):
@@ -57,7 +59,7 @@ def _listing(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; pairs are expected in images/ and masks/ with equal file names")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob("[!.]*")):  # without hidden files, such as the ._a.png that some archives leave behind
         if path.suffix.lower() in SUFFIXES and found.setdefault(path.stem, path) != path:
             raise ValueError(f"{path} and {found[path.stem].name} have one name; a pair has one image and one mask")
     return found
@@ -66,12 +68,16 @@ def _listing(folder: Path) -> dict[str, Path]:
 def _patients(manifest: Path, names: list[str]) -> list[str]:
     if not manifest.exists():
         return names
+    patient: dict[str, str] = {}
     with manifest.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         try:
             if not {"name", "patient"} <= set(rows.fieldnames or ()):
                 raise ValueError(f"{manifest} has the columns {rows.fieldnames}; it needs name and patient")
-            patient = {row["name"]: row["patient"] for row in rows}
+            for row in rows:
+                name, mine = row["name"], (row["patient"] or "").strip()
+                if patient.setdefault(name, mine) != mine:
+                    raise ValueError(f"{manifest} gives {name} to two patients, {patient[name]} and {mine}; keep one row")
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{manifest} is not a table in UTF-8 ({error}); save it anew or remove it") from error
     for name in names:
@@ -81,11 +87,35 @@ def _patients(manifest: Path, names: list[str]) -> list[str]:
 
 
 def open_image(path: Path) -> Image.Image:
+    """One image, whole, upright and opaque; its mode is 1, L, RGB, F or one that begins with I (16 or 32 bit).
+
+    Raises ValueError that names the file: what is decoded must be what a viewer shows, or a mask would not fit.
+    """
+    if path.exists() and not path.is_file():  # to read a pipe is to wait for ever
+        raise ValueError(f"{path} is not a file; take it away")
     try:
-        with Image.open(path) as image:
-            image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged file is an error or it is none,
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # and over 89 million pixels are one
+            with Image.open(path) as image:
+                image.load()
+                frames, turn = getattr(image, "n_frames", 1), image.getexif().get(ORIENTATION, 1)
+            clear = image.mode[-1] in "Aa" or "transparency" in image.info
+            clear = clear and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+            if image.mode in ("P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
+                image = image.convert("RGB")
+            if image.mode not in ("1", "L", "RGB", "F") and not image.mode.startswith("I"):
+                raise ValueError(f"its colours are {image.mode}")
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, KeyError, ... for the many ways to be broken
         raise ValueError(f"{path} cannot be read as an image ({error}); replace the file") from error
+    if frames > 1:
+        raise ValueError(f"{path} holds {frames} images; save the one that belongs to the pair alone")
+    if turn in range(2, 9):
+        raise ValueError(
+            f"{path} is to be shown turned (EXIF orientation {turn}); turn its pixels, so that image and mask agree"
+        )
+    if clear:
+        raise ValueError(f"{path} is transparent in places; save it without an alpha channel")
     return image
 
 
@@ -104,11 +134,15 @@ def read_image(path: Path) -> np.ndarray:
 def _read_mask(path: Path) -> np.ndarray:
     """(H, W) bool, True on the lesion."""
     image = open_image(path)
-    values = np.asarray(image if image.mode in ("1", "L") or image.mode.startswith("I") else image.convert("L"))
+    values = np.asarray(image.convert("L") if image.mode == "RGB" else image)
     levels = np.unique(values)
     if len(levels) > 2:
         some = ", ".join(str(v) for v in levels[:5]) + (", ..." if len(levels) > 5 else "")
         raise ValueError(f"{path} has {len(levels)} values ({some}); a mask must hold two: threshold it first")
+    if not (np.isfinite(levels).all() and levels[0] >= 0):
+        raise ValueError(f"{path} holds {' and '.join(map(str, levels))}; save it as 0 and 255")
+    if image.mode == "RGB" and len(image.getcolors(2) or "???") > len(levels):
+        raise ValueError(f"{path} has colours that are equally bright; save it in black and white")
     return values == levels[-1] if levels[-1] > 0 else np.zeros(values.shape, bool)
 
 

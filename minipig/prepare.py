@@ -157,6 +157,8 @@ def read_pair(src: Path, path: str, masks: list[str], layout: Layout) -> tuple[n
     """An image in [0, 1] and its mask, (H, W) float32 and bool. Raises ValueError that says why they cannot be used."""
     if not masks:
         raise ValueError("no mask")
+    if not path.isprintable():
+        raise ValueError("a name that cannot be printed")
     if len(masks) > 1 and not layout.merge:
         raise ValueError("several masks: to join them, give --merge")
     for part in (path, *masks):
@@ -180,10 +182,7 @@ def read_pair(src: Path, path: str, masks: list[str], layout: Layout) -> tuple[n
 
 def read_levels(path: Path, threshold: int | None) -> np.ndarray:
     """A mask (H, W), bool: above the threshold, or the larger of its two values; of colours, their largest channel counts."""
-    image = open_image(path)
-    if image.mode in ("P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
-        image = image.convert("RGB")
-    values = np.asarray(image)
+    values = np.asarray(open_image(path))
     values = values.max(2) if values.ndim == 3 else values
     if threshold is not None:
         return values > threshold
@@ -214,7 +213,7 @@ def told(report: dict, dst: Path) -> str:
     if report["over_half"]:
         lines.append(f"{report['over_half']} masks cover more than half of their image: are they inverted?")
     for reason, paths in sorted(report["left_out"].items(), key=lambda item: -len(item[1])):
-        lines.append(f"left out {len(paths)}, such as {paths[0]}: {reason}")
+        lines.append(f"left out {len(paths)}, such as {paths[0]!r}: {reason}")
     if report["identical"]:
         some = " and ".join(report["identical"][0][:2])
         lines.append(

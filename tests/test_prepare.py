@@ -69,7 +69,7 @@ def test_busi(busi, tmp_path, capsys):
     assert report["identical"] == [["benign (2).png", "malignant (1).png"]]
     assert len(groups(pairs)) == 4 and len(set(groups(pairs))) == 3  # a split keeps the twins on one side
     said = capsys.readouterr().out
-    assert "4 pairs of 4 patients" in said and "left out 1, such as normal/normal (1).png: no lesion" in said
+    assert "4 pairs of 4 patients" in said and "left out 1, such as 'normal/normal (1).png': no lesion" in said
     assert "benign (2).png and malignant (1).png" in said
     with Image.open(dst / "contact.png") as contact:
         assert contact.width > 300

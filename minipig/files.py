@@ -3,9 +3,13 @@
 import io
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
+from filelock import FileLock, Timeout
+from PIL import Image
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -22,9 +26,31 @@ def write_atomically(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def held(path: Path):
+    """No other process builds `path` while this block runs; a lock dies with its process. Raises ValueError if one does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ValueError(f"another process is at work on {path}; let it finish, or choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write `content` as indented JSON."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_png(path: Path, grey: np.ndarray) -> None:
+    """Write an array (H, W) of uint8 or uint16."""
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())
 
 
 def save_checkpoint(path: Path, state: dict) -> None:

@@ -10,10 +10,9 @@ from typing import Iterable
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from .files import write_atomically
+from .files import write_atomically, write_png
 
 
 @dataclass
@@ -54,12 +53,10 @@ class Pairs:
     def save(self, root: str | Path) -> None:
         """Write 8-bit PNGs into root/images and root/masks, then add their rows to root/manifest.csv, in one move."""
         root = Path(root)
-        for part in ("images", "masks"):
-            (root / part).mkdir(parents=True, exist_ok=True)
         grey = ((self.images[:, 0] + 1) * 127.5).round().clamp(0, 255).byte().numpy()
         for name, mask, image in zip(self.names, self.masks[:, 0].numpy(), grey):
-            Image.fromarray(image).save(root / "images" / name)
-            Image.fromarray(mask.astype(np.uint8) * 255).save(root / "masks" / name)
+            write_png(root / "images" / name, image)
+            write_png(root / "masks" / name, mask.astype(np.uint8) * 255)
         manifest = root / "manifest.csv"
         table = io.StringIO(manifest.read_text(encoding="utf-8") if manifest.exists() else "name,patient\n")
         table.seek(0, io.SEEK_END)

@@ -1,5 +1,6 @@
 """Pictures: pairs with the mask's contour over the slice, the paper's Fig. 3, and loss curves. Each returns a Figure."""
 
+import io
 from pathlib import Path
 from typing import Iterable
 
@@ -8,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from .files import write_atomically
 from .sampler import State
 
 OUTLINE = ("black", "yellow")  # a dark line under a light one is seen on any grey, and in a greyscale print
@@ -68,5 +70,7 @@ def loss_curves(losses: dict[str, list[float]], window: int = 50) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write `figure` as PNG and close it."""
-    figure.savefig(path, dpi=150)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150, format="png")
     plt.close(figure)
+    write_atomically(path, picture.getvalue())

@@ -20,12 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from . import plot
 from .data import SUFFIXES, fit_into, open_image, read_image
-from .files import write_atomically, write_json
+from .files import write_atomically, write_json, write_png
 from .run import claim_folder
 
 SHOWN, THUMBNAIL = 32, (96, 96)  # pairs on the contact sheet, and their size
@@ -87,8 +86,8 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             left_out[str(error)].append(path)
             continue
         name = names[path]
-        write_png(dst / "images" / name, image)
-        write_png(dst / "masks" / name, mask)
+        write(dst / "images" / name, image)
+        write(dst / "masks" / name, mask)
         rows.append((name, patient or name, path))
         areas.append(float(mask.mean()))
         same[hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()].append(name)
@@ -192,7 +191,7 @@ def read_levels(path: Path, threshold: int | None) -> np.ndarray:
     return values > levels[0] if len(levels) == 2 else values > 0
 
 
-def write_png(path: Path, values: np.ndarray) -> None:
+def write(path: Path, values: np.ndarray) -> None:
     """A mask as 0 and 255; an image in [0, 1] with 8 bits where they hold it exactly, else with 16."""
     if values.dtype == bool:
         grey = values.astype(np.uint8) * 255
@@ -200,9 +199,7 @@ def write_png(path: Path, values: np.ndarray) -> None:
         grey = eight.astype(np.uint8)
     else:
         grey = (values * 65535).round().astype(np.uint16)
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, format="PNG")
-    write_atomically(path, buffer.getvalue())
+    write_png(path, grey)
 
 
 def told(report: dict, dst: Path) -> str:

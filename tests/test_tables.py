@@ -1,11 +1,7 @@
 """The protocol in miniature: no leak between folds, every record made once, resumed after a kill, and tables as promised."""
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,17 +39,6 @@ SMALL = Protocol(
     judge_pairs=8,
     judge_steps=2,
 )
-SCRIPT = """
-import sys, torch
-from pathlib import Path
-from minipig.evidence.methods import METHODS, NETWORKS
-from minipig.evidence.protocol import Protocol
-from minipig.evidence.tables import run_table
-for method in METHODS.values():
-    object.__setattr__(method, "steps", 2)
-torch.set_num_threads(1)
-run_table(2, {protocol!r}, Path(sys.argv[1]), Path(sys.argv[1]) / "work", torch.device("cpu"), [0])
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -242,29 +227,6 @@ def test_a_prefix_of_samples_does_not_depend_on_how_many_are_drawn(done):
     shop = Workshop(SMALL, out, out / "work", CPU)
     few, more = shop.samples(shop.folds[0], "PIG", 2), shop.samples(shop.folds[0], "PIG", 6)
     assert torch.equal(few.images, more.images[:2]) and torch.equal(few.masks, more.masks[:2])
-
-
-def test_a_killed_run_goes_on_and_ends_the_same(done, tmp_path):
-    """Killed twice, wherever it happens to be; the table then equals that of an undisturbed run with as many threads."""
-    script = SCRIPT.format(protocol=SMALL)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script]
-    calm = tmp_path / "calm"
-    subprocess.run([*command, calm], env=environment, check=True, capture_output=True)
-    disturbed = tmp_path / "disturbed"
-    for wanted in (3, 9):  # records to wait for before the kill
-        process = subprocess.Popen(
-            [*command, disturbed], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        path = disturbed / "fold_0.json"
-        while process.poll() is None and (not path.exists() or len(json.loads(path.read_text())) < wanted):
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL  # it was not finished
-    subprocess.run([*command, disturbed], env=environment, check=True, capture_output=True)
-    ends = [json.loads((folder / "table2.json").read_text())["rows"] for folder in (calm, disturbed)]
-    assert ends[0] == ends[1] and ends[0]
-    assert not list(disturbed.rglob("*.part")) and not list(disturbed.rglob("fold_0/*.ckpt"))
 
 
 def test_another_protocol_is_refused_in_the_same_folder(done):

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .. import plot
 from ..data import PairFolder
-from ..files import write_json
+from ..files import held, write_json
 from ..pairs import Pairs
 from ..phantoms import phantoms
 from ..run import Config, claim_folder, load_data, require, train_pair
@@ -91,16 +91,20 @@ def sample_folder(
     batch: int = 64,
     solver: str = "ddim",
 ) -> Pairs:
-    """Sample n pairs into `folder` as PNG, batch by batch; those already in its manifest are kept. What PairFolder reads."""
+    """Sample n pairs into `folder` as PNG, batch by batch; those already in its manifest are kept. What PairFolder reads.
+
+    Raises ValueError if another process is at it.
+    """
     manifest = folder / "manifest.csv"
-    done = len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0  # it is only ever replaced whole
-    with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:
+    with held(manifest):
+        done = len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0  # it is only ever replaced whole
         todo = sample(pair, n - done, size, steps, seed, batch=batch, device=device, first=done, solver=solver)
-        for masks, images in todo:
-            names = [f"synthetic_{i:05d}.png" for i in range(done, done + len(masks))]
-            Pairs(masks > 0, images, names, [name.removesuffix(".png") for name in names]).save(folder)
-            done += len(masks)
-            bar.update(len(masks))
+        with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:
+            for masks, images in todo:
+                names = [f"synthetic_{i:05d}.png" for i in range(done, done + len(masks))]
+                Pairs(masks > 0, images, names, [name.removesuffix(".png") for name in names]).save(folder)
+                done += len(masks)
+                bar.update(len(masks))
     pairs = PairFolder(folder)
     print(f"{folder}: {len(pairs)} pairs, lesions cover {pairs.masks.float().mean():.1%} of the pixels")
     return pairs

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from ..files import load_checkpoint, save_checkpoint
+from ..files import held, load_checkpoint, save_checkpoint
 from ..guider import NoisyPair
 from ..pairs import Pairs
 from ..schedule import Schedule
@@ -105,11 +105,23 @@ class Workshop:
 
     def samples(self, fold: Fold, source: str, n: int) -> Pairs:
         """The first n samples of a method in this fold, drawn where they are not there yet; no masks: all are empty."""
-        method, key = self.methods[source], self.samples_key(fold, source)
-        path = self.work / f"fold_{fold.number}" / f"{source}-{key}.pt"
+        path = self.work / f"fold_{fold.number}" / f"{source}-{self.samples_key(fold, source)}.pt"
+        masks, images = self.drawn(path)
+        if len(images) < n:
+            with held(path):
+                masks, images = self.draw(fold, source, path, n)
+        names = [f"{source}_{i:05d}.png" for i in range(n)]
+        return Pairs(torch.stack(masks[:n]), torch.stack(images[:n]).float() / 127.5 - 1, names, list(names))
+
+    def drawn(self, path: Path) -> tuple[list[Tensor], list[Tensor]]:
+        """What has been saved of a method's samples: masks (1, H, W), bool, and slices, uint8."""
         saved = load_checkpoint(path, {"masks", "images"}) if path.exists() else {"masks": (), "images": ()}
-        masks, images, there = list(saved["masks"]), list(saved["images"]), len(saved["images"])
-        nets = [self.network(fold, name) for name in method.networks] if there < n else []
+        return list(saved["masks"]), list(saved["images"])
+
+    def draw(self, fold: Fold, source: str, path: Path, n: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Add to what has been saved until there are n samples, a batch at a time; all of them."""
+        method, (masks, images) = self.methods[source], self.drawn(path)
+        nets, there = [self.network(fold, name) for name in method.networks], len(images)
 
         def work() -> dict:
             known, seed = fold.train[:][0], self.protocol.folds * self.protocol.seed + fold.number
@@ -127,10 +139,8 @@ class Workshop:
                     bar.update(len(numbers))
             return {"drawn": n - there}
 
-        if there < n:
-            self.records[fold.number].make(f"samples/{source}", key, work, again=True)
-        names = [f"{source}_{i:05d}.png" for i in range(n)]
-        return Pairs(torch.stack(masks[:n]), torch.stack(images[:n]).float() / 127.5 - 1, names, list(names))
+        self.records[fold.number].make(f"samples/{source}", self.samples_key(fold, source), work, again=True)
+        return masks, images
 
 
 @torch.no_grad()

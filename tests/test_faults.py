@@ -1,0 +1,198 @@
+"""What goes wrong at night: kills at any moment, Ctrl-C, a full disk, a vanished file, two processes at one run.
+
+In CI each command is killed three times; `pytest -m faults` kills each twenty times.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minipig import data, run, train
+from minipig.__main__ import main
+from minipig.data import PairFolder
+from minipig.evidence import metrics, workshop
+from minipig.evidence.protocol import Protocol
+from minipig.evidence.tables import run_table
+from minipig.files import load_checkpoint
+from minipig.phantoms import phantoms
+
+EVERY = 10  # steps from checkpoint to checkpoint, here
+TABLE = Protocol(preset="tiny", pairs=20, folds=2, steps=12, batch=4, synthetic=4, segmenter_steps=12, segmenter_batch=4)
+TABLE = replace(TABLE, size=(16, 16), measured=4, reference=8, test=8, judge_pairs=8, judge_steps=12)
+TRAIN = "train --preset tiny --steps 40 --batch 8 --pairs 24 --out".split()
+
+
+def train_command(out):
+    return main([*TRAIN, str(out)])
+
+
+def sample_command(trained, out):
+    return main(["sample", str(trained), "-n", "192", "--steps", "6", "--out", str(out)])
+
+
+def table_command(out):
+    return not run_table(2, TABLE, out, out / "work", torch.device("cpu"), [0], ["real", "PIG"])
+
+
+def child(command, out, step, place, limit=None):
+    """Run a command in a process of its own, one thread, and tell the step that it is at and in which file it is saved."""
+    torch.set_num_threads(1)
+    os.dup2(os.open(out.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    fit = train.fit
+
+    def told(net, loss, pairs, training, checkpoint=None, **options):
+        step.value, place.value = 0, str(checkpoint or "").encode()
+        for progress in fit(net, loss, pairs, training, checkpoint, every=EVERY, **options):
+            step.value = progress.step
+            yield progress
+
+    run.fit = workshop.fit = metrics.fit = told
+    os._exit(command(out))
+
+
+class Child:
+    def __init__(self, command, out, limit=None):
+        server = multiprocessing.get_context("forkserver")
+        server.set_forkserver_preload(["minipig.__main__"])
+        self.step, self.place = server.Value("i", 0), server.Array("c", 400)
+        self.process = server.Process(target=child, args=(command, out, self.step, self.place, limit))
+        self.process.start()
+
+    def wait_for(self, step):
+        deadline = time.monotonic() + 60
+        while self.step.value < step:
+            assert self.process.is_alive() and time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def end(self, sign=None):
+        """Its exit status, after a signal."""
+        if sign:
+            os.kill(self.process.pid, sign)
+        self.process.join()
+        return self.process.exitcode
+
+    def lost(self):
+        """How many steps were done and not saved."""
+        path = Path(self.place.value.decode())
+        saved = load_checkpoint(path, {"step"})["step"] if path.is_file() else 0
+        return max(0, self.step.value - saved)
+
+
+def whole(folder):
+    """Every file under its final name can be read to its end."""
+    for path in folder.rglob("*"):
+        if path.suffix in (".pt", ".ckpt"):
+            load_checkpoint(path, set())
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".png":
+            Image.open(path).load()
+        elif path.suffix == ".csv":
+            assert path.read_text().endswith("\n")
+        else:
+            assert path.is_dir() or path.suffix in (".part", ".lock"), path
+
+
+def result(folder):
+    """All that a command promises, without the seconds that it took."""
+    if (folder / "table2.json").exists():
+        return json.loads((folder / "table2.json").read_text())["rows"]
+    if (folder / "pair.pt").exists():
+        saved = load_checkpoint(folder / "pair.pt", {"model_x", "model_y"})
+        weights = {f"{net}.{key}": w.tolist() for net in ("model_x", "model_y") for key, w in saved[net].items()}
+        return weights | json.loads((folder / "losses.json").read_text())
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for part in ("images", "masks", ".")
+        for path in folder.glob(f"{part}/*.[pc]*")
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("calm") / "run"
+    assert Child(train_command, out).end() == 0
+    return out
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("name", ["train", "sample", "table"])
+def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(tmp_path, trained, name, kills):
+    command = {"train": train_command, "sample": partial(sample_command, trained), "table": table_command}[name]
+    rng, start = np.random.default_rng(kills), time.monotonic()
+    assert Child(command, tmp_path / "calm").end() == 0
+    duration, calm = time.monotonic() - start, result(tmp_path / "calm")
+    lost, runs, ended = [], 0, True
+    while len(lost) < kills or not ended:
+        out = tmp_path / f"disturbed_{runs}"
+        worker = Child(command, out)
+        sign = None
+        if len(lost) < kills:
+            worker.process.join(rng.uniform(0, duration))
+            sign = signal.SIGKILL
+        if (status := worker.end(sign)) == -signal.SIGKILL:
+            lost.append(worker.lost())
+            ended = False
+        else:
+            assert status == 0, out.with_suffix(".err").read_text()
+            assert result(out) == calm and not list(out.rglob("*.part"))
+            runs, ended = runs + 1, True
+        if out.exists():
+            whole(out)
+    assert max(lost) <= EVERY and runs >= 1
+    print(f"{name}: {len(lost)} kills in {runs} runs; steps lost: {lost}; no difference")
+
+
+def test_interrupted_it_saves_the_very_step(tmp_path, trained):
+    out = tmp_path / "run"
+    worker = Child(train_command, out)
+    worker.wait_for(23)
+    assert worker.end(signal.SIGINT) == 130
+    assert worker.lost() == 0 and load_checkpoint(out / "model_x.ckpt", {"step"})["step"] % EVERY
+    assert out.with_suffix(".err").read_text().strip() == "minipig: stopped; repeat the same command to go on"
+    assert Child(train_command, out).end() == 0 and result(out) == result(trained)
+
+
+def test_a_file_that_cannot_grow_stops_it_and_what_was_saved_is_kept(tmp_path, trained):
+    out = tmp_path / "run"
+    assert Child(train_command, out, limit=50_000).end() == 2
+    line = out.with_suffix(".err").read_text().strip()
+    assert "File too large; what was saved is kept" in line and "\n" not in line
+    whole(out)
+    assert Child(train_command, out).end() == 0 and result(out) == result(trained)
+
+
+def test_a_second_process_is_told(tmp_path, trained, capsys):
+    out = tmp_path / "run"
+    worker = Child(train_command, out)
+    worker.wait_for(3)
+    assert train_command(out) == 2
+    assert f"another process is at work on {out}/model_x.ckpt; let it finish" in capsys.readouterr().err
+    assert worker.end() == 0 and result(out) == result(trained)
+    assert train_command(out) == 0  # and afterwards nobody stands in the way
+
+
+def test_a_file_that_vanishes_is_named(tmp_path, monkeypatch):
+    phantoms(4, (16, 16)).save(tmp_path)
+    names, read = sorted(path.name for path in (tmp_path / "images").iterdir()), data.read_image
+
+    def vanishing(path):
+        (tmp_path / "images" / names[2]).unlink(missing_ok=True)
+        return read(path)
+
+    monkeypatch.setattr(data, "read_image", vanishing)
+    with pytest.raises(ValueError, match=f"{names[2]} cannot be read as an image .*No such file"):
+        PairFolder(tmp_path)

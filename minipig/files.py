@@ -30,7 +30,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def held(path: Path):
     """No other process builds `path` while this block runs; a lock dies with its process. Raises ValueError if one does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    place = path.with_name(f".{path.name}.lock")
+    lock = FileLock(place)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
@@ -38,6 +39,7 @@ def held(path: Path):
     try:
         yield
     finally:
+        place.unlink(missing_ok=True)
         lock.release()
 
 

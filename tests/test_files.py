@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from minipig.files import load_checkpoint, save_checkpoint
+from minipig.files import held, load_checkpoint, save_checkpoint
 
 
 class Evil:
@@ -33,3 +33,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left on device"):
         save_checkpoint(path, {"step": 2})
     assert load_checkpoint(path, set()) == {"step": 1}
+
+
+def test_a_file_is_held_by_one_at_a_time_and_no_lock_is_left(tmp_path):
+    path = tmp_path / "new" / "net.ckpt"
+    with held(path):
+        with pytest.raises(ValueError, match="another process is at work on .*net.ckpt; let it finish"), held(path):
+            pass
+        assert list(path.parent.iterdir())
+    assert not list(path.parent.iterdir())
+    with held(path), held(path.with_name("other.ckpt")):
+        pass

@@ -47,6 +47,13 @@ def test_executed_in_order_without_a_blemish(path):
     assert not ABSOLUTE.search(path.read_text()), ABSOLUTE.search(path.read_text())
 
 
+@pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=name)
+def test_figures_are_told_to_those_who_cannot_see_them(path):
+    """Each has an alternative text, where nbconvert looks for it: in the cell's metadata."""
+    drawn = [cell for cell in code(load(path)) if any("image/png" in output.get("data", {}) for output in cell.outputs)]
+    assert [cell.id for cell in drawn if not 60 <= len(cell.metadata.get("alt", "")) <= 400] == []
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
 def test_taught(path):
     notebook = load(path)

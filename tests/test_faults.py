@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -79,8 +80,9 @@ class Child:
 
     def end(self, sign=None):
         """Its exit status, after a signal."""
-        if sign:
-            os.kill(self.process.pid, sign)
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            if sign:
+                os.kill(self.process.pid, sign)
         self.process.join()
         return self.process.exitcode
 

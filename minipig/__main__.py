@@ -149,6 +149,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--deformed", type=int, default=0, metavar="N", help="deformed pairs that generators learn from too (default: 0)"
         )
+        sub.add_argument("--seed", type=int, default=0, help="other data: its phantoms, or its split (default: 0)")
+        sub.add_argument(
+            "--judge-seed", type=int, default=0, metavar="N", help="another judge, and its features (default: 0)"
+        )
         sub.add_argument("--folds", type=int, nargs="+", metavar="K", help="the folds to work on now (default: 0 1 2 3 4)")
         sub.add_argument("--rows", nargs="+", metavar="ROW", help="the rows to work on now, such as PIG (default: all)")
         sub.add_argument("--out", type=Path, metavar="FOLDER", help="records and tables (default: runs/tables/DATA)")
@@ -252,7 +256,8 @@ def run_phantoms(args: argparse.Namespace, device: torch.device) -> None:
 def run_tables(args: argparse.Namespace, device: torch.device) -> None:
     """`minipig table1` and `minipig table2`."""
     out = args.out or Path("runs/tables") / Path(args.data).name
-    protocol = Protocol(data=args.data, pairs=args.pairs, size=args.size, steps=args.steps, deformed=args.deformed)
+    given = ("data", "pairs", "size", "steps", "deformed", "seed", "judge_seed")
+    protocol = Protocol(**{name: getattr(args, name) for name in given})
     run_table(int(args.command[-1]), protocol, out, args.work or out / "work", device, args.folds, args.rows)
     print(f"{out}/{args.command}.json holds it")
 

@@ -66,6 +66,7 @@ def child(command, out, step, place, limit=None):
 
 class Child:
     def __init__(self, command, out, limit=None):
+        self.out = out
         server = multiprocessing.get_context("forkserver")
         server.set_forkserver_preload(["minipig.__main__"])
         self.step, self.place = server.Value("i", 0), server.Array("c", 400)
@@ -89,8 +90,11 @@ class Child:
     def lost(self):
         """How many steps were done and not saved."""
         path = Path(self.place.value.decode())
-        saved = load_checkpoint(path, {"step"})["step"] if path.is_file() else 0
-        return max(0, self.step.value - saved)
+        if path.is_file():
+            return max(0, self.step.value - load_checkpoint(path, {"step"})["step"])
+        key = path.stem.split("-")[-1]  # a table's checkpoint goes when its record is there
+        recorded = any(key in record.read_text() for record in self.out.glob("fold_*.json"))
+        return 0 if recorded else self.step.value
 
 
 def whole(folder):

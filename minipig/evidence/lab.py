@@ -43,17 +43,20 @@ def alone(workshop: Workshop, fold: Fold, source: str) -> dict:
     p = workshop.protocol
     own = dict(source=workshop.samples_key(fold, source), measured=p.measured, steps=p.segmenter_steps, test=p.test)
     own |= dict(batch=p.segmenter_batch, rate=p.segmenter_rate)
-    name, key = f"alone/{source}", digest(own)
-    if record := workshop.records[fold.number].find(name, key):
+    name, key, records = f"alone/{source}", digest(own), workshop.records[fold.number]
+    if record := records.find(name, key):
         return record
-    pairs = workshop.samples(fold, source, p.measured)
+    pairs, checkpoint = workshop.samples(fold, source, p.measured), workshop.checkpoint(fold, name, key)
 
     def work() -> dict:
         training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, seed=fold.number)
-        net = train_segmenter(pairs, training, workshop.device, label=f"seed {fold.number}: segmenter on {source}")
+        label = f"seed {fold.number}: segmenter on {source}"
+        net = train_segmenter(pairs, training, workshop.device, checkpoint, label)
         return score_pairs(net, many(p.test, p.size, TEST))
 
-    return workshop.records[fold.number].make(name, key, work)
+    record = records.make(name, key, work)
+    checkpoint.unlink()
+    return record
 
 
 def run_lab(

@@ -24,7 +24,7 @@ from .protocol import Fold
 from .units import digest
 from .workshop import Workshop
 
-# seeds of phantoms that no generator sees; the fold's number is added to the first two
+# seeds of phantoms that no generator sees; the fold's number is added to the first two, and judge_seed to the last
 FLOOR, UNKNOWN, REFERENCE, JUDGE = 5201, 5301, 5401, 5402
 
 
@@ -40,10 +40,11 @@ def judge(workshop: Workshop, fold: Fold | None) -> SegmentationUNet:
         path, own = workshop.results / "judge.pt", dict(pairs=p.judge_pairs, size=list(p.size))
     else:
         path, own = workshop.work / f"fold_{fold.number}" / "judge.pt", dict(data=workshop.data_key(fold))
-    own |= dict(steps=p.judge_steps, seed=JUDGE)
+    seed = JUDGE + p.judge_seed
+    own |= dict(steps=p.judge_steps, seed=seed)
     if not path.exists():
-        pairs = phantoms(p.judge_pairs, p.size, JUDGE) if fold is None else fold.train
-        training = Training(p.judge_steps, batch=32, rate=3e-3, seed=JUDGE)
+        pairs = phantoms(p.judge_pairs, p.size, seed) if fold is None else fold.train
+        training = Training(p.judge_steps, batch=32, rate=3e-3, seed=seed)
         checkpoint = workshop.work / f"{path.parent.name}-judge.ckpt"
         made = train_segmenter(pairs, training, workshop.device, checkpoint, "training the judge")
         weights = {name: w.half() if w.is_floating_point() else w for name, w in made.state_dict().items()}
@@ -108,6 +109,7 @@ def measure_unit(workshop: Workshop, fold: Fold, source: str) -> tuple[str, str]
     p = workshop.protocol
     own = dict(source=workshop.samples_key(fold, source), data=workshop.data_key(fold))
     own |= dict(measured=p.measured, reference=p.reference, judge=[p.judge_pairs, p.judge_steps])
+    own |= {"judge_seed": p.judge_seed} if p.judge_seed else {}
     return f"measure/{source}", digest(own)
 
 

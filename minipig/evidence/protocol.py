@@ -40,10 +40,11 @@ class Protocol:
     test: int = 2000  # fresh phantoms that every segmenter is tested on, besides its fold's patients
     judge_pairs: int = 8000
     judge_steps: int = 1500
+    judge_seed: int = 0
 
     def __post_init__(self):
         counts = {name: value for name, value in asdict(self).items() if isinstance(value, int)}
-        require(0, seed=counts.pop("seed"), deformed=counts.pop("deformed"))
+        require(0, **{name: counts.pop(name) for name in ("seed", "deformed", "judge_seed")})
         require(2, **{name: counts.pop(name) for name in ("folds", "measured", "reference", "synthetic")})
         require(1, **counts)
 

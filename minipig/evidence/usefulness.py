@@ -61,13 +61,15 @@ def segment(workshop: Workshop, fold: Fold, source: str, n: int, seed: int) -> d
     name, key = segment_unit(workshop, fold, source, n, seed)
     if record := records.find(name, key):
         return record
-    pairs = training_set(workshop, fold, source, n)
+    pairs, checkpoint = training_set(workshop, fold, source, n), workshop.checkpoint(fold, name, key)
 
     def work() -> dict:
         own_seed = (p.seed * p.folds + fold.number) * p.segmenter_seeds + seed
         training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, seed=own_seed)
         label = f"fold {fold.number}: segmenter {seed} on {row_name(source, n)}"
-        net = train_segmenter(pairs, training, workshop.device, label=label)
+        net = train_segmenter(pairs, training, workshop.device, checkpoint, label)
         return score_pairs(net, fold.test) | ({"fresh": score_pairs(net, many(p.test, p.size, TEST))} if p.phantom else {})
 
-    return records.make(name, key, work)
+    record = records.make(name, key, work)
+    checkpoint.unlink()
+    return record

@@ -25,7 +25,7 @@ from .protocol import Fold, Protocol, folds_of
 from .start import Start
 from .units import Records, digest
 
-BATCH = 64  # samples drawn at a time
+BATCH = {"cpu": 64, "cuda": 512}  # samples drawn at a time, each from noise of its own
 
 
 class Workshop:
@@ -73,7 +73,8 @@ class Workshop:
     def network(self, fold: Fold, name: str) -> nn.Module:
         """The averaged weights of a trained network in this fold, loaded or learnt from the fold's training pairs alone."""
         key, kind = self.network_key(fold, name), self.networks[name]
-        path, seed = self.work / f"fold_{fold.number}" / f"{name}-{key}.pt", int(key[:7], 16)
+        checkpoint, seed = self.checkpoint(fold, name, key), int(key[:7], 16)
+        path = checkpoint.with_suffix(".pt")
         parents = [self.network(fold, parent) for parent in kind.after]
         net = seeded_network(lambda: kind.build(PRESETS[self.protocol.preset], *parents), seed).to(self.device)
         records = self.records[fold.number]
@@ -83,12 +84,15 @@ class Workshop:
             if not records.find(f"network/{name}", key):  # WORK may serve several RESULTS
                 records.keep(f"network/{name}", saved["record"])
         else:
-            checkpoint = path.with_suffix(".ckpt")
             learn = partial(self.learn, fold, name, net, parents, seed, checkpoint)
             record = records.make(f"network/{name}", key, learn, again=True)
             save_checkpoint(path, {"weights": net.state_dict(), "record": record})
             checkpoint.unlink()
         return net.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    def checkpoint(self, fold: Fold, name: str, key: str) -> Path:
+        """Where a unit's training is saved until its result is."""
+        return self.work / f"fold_{fold.number}" / f"{name.replace('/', '-')}-{key}.ckpt"
 
     def learn(self, fold: Fold, name: str, net: nn.Module, parents: list[nn.Module], seed: int, checkpoint: Path) -> dict:
         """Train `net`, whose weights end as their average, and return what it cost; resumes `checkpoint`."""
@@ -128,7 +132,7 @@ class Workshop:
             label = f"fold {fold.number}: drawing {source}"
             with tqdm(total=n, initial=there, desc=label, disable=None, leave=False) as bar:
                 while len(images) < n:
-                    numbers = range(len(images), min(len(images) + BATCH, n))
+                    numbers = range(len(images), min(len(images) + BATCH[self.device.type], n))
                     given = known[[i % len(known) for i in numbers]].to(self.device)
                     noise = SampleNoise(seed, numbers, self.device)
                     start = Start(noise, self.protocol.size, given, method.solver, method.steps, method.eta)

@@ -130,7 +130,7 @@ def train_pair(
     def drawn(steps: Iterator[Progress], name: str) -> Iterator[Progress]:
         """The same steps, with a picture of the losses so far every LOOK of them."""
         for progress in steps:
-            if first and progress.step % LOOK == 0:
+            if first and progress.losses and progress.step % LOOK == 0:  # a GPU's are read now and then
                 plot.save(plot.loss_curves(losses | {name: progress.losses}), folder / "losses.png")
             yield progress
 

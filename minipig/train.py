@@ -191,7 +191,7 @@ def finish(steps: Iterator[Progress], training: Training, label: str) -> Progres
     with tqdm(total=training.steps, desc=label, disable=quiet, leave=False) as bar, closing(steps):  # interrupted, it saves
         for progress in steps:
             bar.update(progress.step - bar.n)
-            if progress.step % 20 == 0:
+            if progress.losses and progress.step % 20 == 0:
                 bar.set_postfix(loss=f"{progress.recent:.4f}")
     return progress
 

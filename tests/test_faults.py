@@ -185,7 +185,9 @@ def test_a_second_process_is_told(tmp_path, trained, capsys):
     out = tmp_path / "run"
     worker = Child(train_command, out)
     worker.wait_for(3)
+    os.kill(worker.process.pid, signal.SIGSTOP)  # however fast it is, it is not done yet
     assert train_command(out) == 2
+    os.kill(worker.process.pid, signal.SIGCONT)
     assert f"another process is at work on {out}/model_x.ckpt; let it finish" in capsys.readouterr().err
     assert worker.end() == 0 and result(out) == result(trained)
     assert train_command(out) == 0  # and afterwards nobody stands in the way

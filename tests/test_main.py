@@ -91,7 +91,7 @@ def test_the_losses_can_be_looked_at_while_they_are_learnt(tmp_path, monkeypatch
     seen, save = [], plot.save
     monkeypatch.setattr(minipig_run, "LOOK", 1)
     monkeypatch.setattr(plot, "save", lambda figure, path: seen.append(path.name) or save(figure, path))
-    assert run("train", *TINY, "--pairs", 8, "--out", tmp_path) == 0
+    assert run("train", *TINY, "--pairs", 8, "--device", "cpu", "--out", tmp_path) == 0
     assert seen == ["losses.png"] * 7  # after each of three steps of either network, and at the end
 
 

@@ -1,6 +1,7 @@
 """The protocol in miniature: no leak between folds, every record made once, resumed after a kill, and tables as promised."""
 
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from functools import partial
@@ -9,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from minipig.evidence import likeness, tables, units, workshop
 from minipig.evidence.freeze import freeze
 from minipig.evidence.methods import METHODS, NETWORKS
 from minipig.evidence.protocol import Protocol, folds_of
-from minipig.evidence.reading import COMPARATORS, gain, hypotheses, show, verdicts
+from minipig.evidence.reading import APART, COMPARATORS, gain, hypotheses, replicas, show, verdicts
 from minipig.evidence.tables import plan, run_table
 from minipig.evidence.units import Records, digest
 from minipig.evidence.usefulness import training_set
 from minipig.evidence.workshop import Workshop
+from minipig.files import write_json
 from minipig.pairs import Pairs
 from minipig.phantoms import phantoms
 
@@ -302,7 +305,21 @@ def test_keys_depend_on_what_decides_a_unit_and_on_nothing_else(tmp_path):
         dict(size=(16, 24)),
     ):
         assert key(replace(SMALL, **change)) != key(SMALL), change
+    assert key(SMALL) == key(replace(SMALL, judge_seed=1))
     assert len({key(SMALL, name) for name in METHODS}) == len(METHODS)
+    measured = []
+    for seed in (0, 1):
+        shop = Workshop(replace(SMALL, judge_seed=seed), tmp_path, tmp_path, CPU)
+        measured.append(likeness.measure_unit(shop, shop.folds[0], "PIG")[1])
+    assert measured[0] != measured[1]
+
+
+def test_another_judge_is_another_network_and_measures_the_same_samples(done, tmp_path):
+    out, results = done
+    shutil.copytree(out / "work", tmp_path / "work")
+    other = run_table(1, replace(SMALL, judge_seed=1), tmp_path / "out", tmp_path / "work", CPU, sources=["PIG"])["rows"]
+    mine = results[1]["rows"]["PIG"]
+    assert other["PIG"]["fd"] != mine["fd"] and other["PIG"]["fd_plain"] == mine["fd_plain"]
 
 
 def test_real_data_have_their_own_rows_and_yardsticks(folder, tmp_path):
@@ -347,6 +364,28 @@ def test_hypotheses_are_judged_by_the_papers_margins():
     two["real+joint_2048"] = dice(0.59)
     assert not hypotheses(one, two, Protocol())["H3"]["holds"]
     assert hypotheses({"DDIM": {"fd": [2.0]}, "PIG": {"fd": [1.1]}}, two, Protocol())["H1"]["holds"] is False
+
+
+def test_replicas_are_read_as_folds_that_share_nothing(tmp_path):
+    draw = np.random.default_rng(0)
+    rival = [f"real+{name}_2048" for name in COMPARATORS]
+    for k in range(6):
+        one = {name: {"fd": [float(draw.uniform(0.4, 0.6))]} for name in ("PIG", "DDIM")}
+        two = {name: {"dice": draw.uniform(0.4, 0.6, 2).tolist()} for name in ("real", "real+PIG_2048", *rival)}
+        for table, rows in ((1, one), (2, two)):
+            write_json(tmp_path / f"seed_{k}" / f"table{table}.json", {"rows": rows})
+    one, two = replicas(tmp_path)
+    assert one["PIG"]["fd"][5:] == json.loads((tmp_path / "seed_5" / "table1.json").read_text())["rows"]["PIG"]["fd"]
+    differences = np.subtract(two["real+PIG_2048"]["dice"], two["real"]["dice"]).reshape(6, 2).mean(1)
+    own = stats.t.interval(0.95, 5, differences.mean(), stats.sem(differences))  # scipy's, of independent values
+    judged = hypotheses(one, two, Protocol(), APART)
+    assert judged["H2"]["interval"] == pytest.approx(own) == gain(two, "real+PIG_2048", "real", parts=APART)[1:]
+    (tmp_path / "seed_3" / "table2.json").unlink()
+    write_json(tmp_path / "seed_3" / "table2.json", {"rows": {"real": {"dice": [0.5, 0.5]}}})
+    with pytest.raises(ValueError, match="6 experiments with a table2.json, or not the same rows"):
+        replicas(tmp_path)
+    with pytest.raises(ValueError, match="0 experiments with a table1.json"):
+        replicas(tmp_path / "elsewhere")
 
 
 def test_hypotheses_compare_the_same_folds_only():

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from ..conditional import complete, knows
 from ..files import load_checkpoint, save_checkpoint, write_json
@@ -46,7 +47,8 @@ BINS = np.linspace(0, 1, 11)  # of predicted probability
 def run_completions(out: Path, run: Path, n: int, samples: int, device: torch.device, work: Path) -> dict:
     """Complete n fresh phantoms, `samples` masks for each slice, by the phantom run's pair model; write and print the scores.
 
-    Each stage's result is kept in the folder `work`, to go on from. Raises ValueError for a run that is not of phantoms.
+    Each stage's result, such as one mask of every slice, is kept in the folder `work`, to go on from. Raises ValueError for a
+    run that is not of phantoms.
     """
     require(2, n=n, samples=samples)
     pair, config = load_pair(run, device)
@@ -65,21 +67,20 @@ def run_completions(out: Path, run: Path, n: int, samples: int, device: torch.de
             save_checkpoint(path, {name: make().cpu()})
         return load_checkpoint(path, {name})[name]
 
-    def ensemble(draw: Callable[[int], Tensor]) -> Tensor:
-        """Masks of every sample of every slice, (samples, n, 1, H, W), bool."""
-        return torch.stack([draw(k) > 0 for k in range(samples)])
+    def ensemble(name: str, draw: Callable[[int], Tensor]) -> Tensor:
+        """Masks of every sample of every slice, (samples, n, 1, H, W), bool: a stage for each sample."""
+        bar = tqdm(range(samples), desc=f"masks by {name}", unit="sample", disable=None, leave=False)
+        return torch.stack([stage(f"{name}-{k}", lambda: draw(k * n) > 0) for k in bar])  # noqa: B023
 
     drawn = {
-        "guider": stage("guider", lambda: ensemble(lambda k: complete(pair, slice_=images, first=k * n)[0])),
-        "uncorrected": stage(
-            "uncorrected", lambda: ensemble(lambda k: complete(pair, slice_=images, corrections=0, first=k * n)[0])
-        ),
+        "guider": ensemble("guider", lambda first: complete(pair, slice_=images, first=first)[0]),
+        "uncorrected": ensemble("uncorrected", lambda first: complete(pair, slice_=images, corrections=0, first=first)[0]),
     }
     twin = network(config, TRAINING).to(device)
     training = Training(config.steps, config.batch, config.rate, seed=TRAINING)
     steps = fit(twin, mask_loss, known, training, work / "twin.ckpt")
     twin = finish(steps, training, "training the mask network").average.eval().requires_grad_(False)
-    drawn["mask network"] = stage("mask_network", lambda: ensemble(lambda k: masks_for(twin, images, k * n)))
+    drawn["mask network"] = ensemble("mask network", lambda first: masks_for(twin, images, first))
     segmenter_training = Training(Protocol.segmenter_steps, Protocol.segmenter_batch, Protocol.segmenter_rate, seed=TRAINING)
     segmenter = train_segmenter(known, segmenter_training, device, work / "segmenter.ckpt", "training the segmenter")
     probability = {name: masks.float().mean(0) for name, masks in drawn.items()}

@@ -103,11 +103,11 @@ def nearest(images: Tensor, shelf: Tensor) -> torch.return_types.min:
     return torch.cdist(images.flatten(1), shelf.flatten(1)).min(1)
 
 
-def interval(values: np.ndarray, parts: int | None = None, level: float = 0.95) -> tuple[float, float]:
+def interval(values: np.ndarray, parts: float | None = None, level: float = 0.95) -> tuple[float, float]:
     """The mean's confidence interval over K folds of a cross-validation.
 
     values: (K,) or (K, seeds); the seeds of a fold, which share its test images, are averaged first. parts: into how many the
-    data are split, None: K. Of one fold: nan, nan.
+    data are split, None: K; infinity for K experiments that share nothing: Student's own interval. Of one fold: nan, nan.
 
     Student's t with the variance (1/K + 1/(parts - 1)) s^2, Nadeau and Bengio 2003: s^2/K alone takes folds for independent,
     but their training sets share patients; 1/(parts - 1) is the ratio of test to training. Half as wide again for 5 of 5.

@@ -297,7 +297,8 @@ COMMANDS = {
 def explain(error: Exception, args: argparse.Namespace) -> str:
     """One line: what is wrong and what to do. Our own errors say so themselves."""
     if isinstance(error, (MemoryError, RuntimeError)):
-        return "the device ran out of memory; lower --batch, and repeat the command"
+        cures = {"train": "repeat the command with --accumulate 2 or more", "sample": "lower --batch, and repeat the command"}
+        return f"the device ran out of memory; {cures.get(args.command, 'give a smaller --size or another --device')}"
     if isinstance(error, OSError) and error.errno is not None:  # from the system: a full disk, a read-only folder
         place = error.filename or args.out or "the output folder"
         return f"{place}: {error.strerror}; what was saved is kept: mend this or change --out, and repeat the command"

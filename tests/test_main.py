@@ -15,7 +15,7 @@ from PIL import Image
 from minipig import __main__ as cli
 from minipig import plot
 from minipig import run as minipig_run
-from minipig.__main__ import main, parser
+from minipig.__main__ import explain, main, parser
 from minipig.data import PairFolder
 from minipig.evidence.protocol import Protocol
 from minipig.phantoms import phantoms
@@ -283,3 +283,9 @@ def test_tables_refuse_folds_and_folders_that_are_not_there(tmp_path, capsys):
     assert run("table1", "--data", tmp_path / "nothing", "--out", tmp_path / "o") == 2
     assert "nothing/images is not a folder" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_memory_that_ran_out_is_told_with_what_helps():
+    """For train a smaller batch would be another training, which the same folder refuses."""
+    for command, cure in (("train", "--accumulate 2"), ("sample RUN", "lower --batch"), ("table1", "smaller --size")):
+        assert cure in explain(torch.OutOfMemoryError("CUDA out of memory"), parser().parse_args(command.split()))

@@ -93,7 +93,7 @@ class Child:
         if path.is_file():
             return max(0, self.step.value - load_checkpoint(path, {"step"})["step"])
         key = path.stem.split("-")[-1]  # a table's checkpoint goes when its record is there
-        recorded = any(key in record.read_text() for record in self.out.glob("fold_*.json"))
+        recorded = key and any(key in record.read_text() for record in self.out.glob("fold_*.json"))
         return 0 if recorded else self.step.value
 
 

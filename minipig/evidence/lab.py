@@ -54,9 +54,7 @@ def alone(workshop: Workshop, fold: Fold, source: str) -> dict:
         net = train_segmenter(pairs, training, workshop.device, checkpoint, label)
         return score_pairs(net, many(p.test, p.size, TEST))
 
-    record = records.make(name, key, work)
-    checkpoint.unlink()
-    return record
+    return records.make(name, key, work, checkpoint=checkpoint)
 
 
 def run_lab(

@@ -54,14 +54,19 @@ class Records:
         record = self.units.get(name)
         return record if record and record["key"] == key else None
 
-    def make(self, name: str, key: str, work: Callable[[], dict], again: bool = False) -> dict:
+    def make(
+        self, name: str, key: str, work: Callable[[], dict], again: bool = False, checkpoint: Path | None = None
+    ) -> dict:
         """The unit's record. work() makes it where it is not there, or if it is to be made `again`; what it returns is saved,
-        with the seconds that it took and the code's commit."""
+        with the seconds that it took and the code's commit; then its `checkpoint` is removed."""
         if (record := self.find(name, key)) and not again:
             return record
         start, code = time.monotonic(), commit()
         made = work()
-        return self.keep(name, {"key": key, "commit": code, "seconds": round(time.monotonic() - start, 1)} | made)
+        record = self.keep(name, {"key": key, "commit": code, "seconds": round(time.monotonic() - start, 1)} | made)
+        if checkpoint:
+            checkpoint.unlink()
+        return record
 
     def keep(self, name: str, record: dict) -> dict:
         """The record, saved as that of the unit `name`."""

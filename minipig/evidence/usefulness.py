@@ -70,6 +70,4 @@ def segment(workshop: Workshop, fold: Fold, source: str, n: int, seed: int) -> d
         net = train_segmenter(pairs, training, workshop.device, checkpoint, label)
         return score_pairs(net, fold.test) | ({"fresh": score_pairs(net, many(p.test, p.size, TEST))} if p.phantom else {})
 
-    record = records.make(name, key, work)
-    checkpoint.unlink()
-    return record
+    return records.make(name, key, work, checkpoint=checkpoint)

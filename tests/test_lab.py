@@ -48,7 +48,8 @@ def test_every_variant_has_its_numbers(done):
     assert set(result["rows"]) == set(VARIANTS)
     for name, row in result["rows"].items():
         assert all(len(row[key]) == 2 for key in (*lab.MEASURES, "nearer")), name
-        assert row["parameters"] > 0 and row["calls"] == 2 * VARIANTS[name].calls and row["training_seconds"] >= 0
+        assert row["parameters"] > 0 and row["training_seconds"] >= 0
+        assert row["calls"] == VARIANTS[name].calls * int(VARIANTS[name].share * 2)
         assert ("exact" in row) == (name in lab.RULES)
     assert json.loads(out.read_text()) == json.loads(json.dumps(result))
     assert (out.with_suffix("") / "samples.png").stat().st_size > 10_000

@@ -40,11 +40,13 @@ def with_corrections(guider: Denoiser, model_y: Denoiser, start: Start) -> tuple
 
 @dataclass(frozen=True)
 class Variant:
-    """draw(*networks, start) -> (masks ±1, slices); calls of a network a step; version: that of a rule which may change."""
+    """draw(*networks, start) -> (masks ±1, slices); calls of a network a step; share: of the lab's steps, that it takes;
+    version: that of a rule which may change."""
 
     networks: tuple[str, ...]
     draw: Callable[..., tuple[Tensor, Tensor]]
     calls: int = 2
+    share: float = 1.0
     version: str = ""
 
     def source(self, name: str, solver: str) -> str:
@@ -55,6 +57,7 @@ class Variant:
 VARIANTS = {
     "sequential": Variant(METHODS["SegGuidedDif-newmasks"].networks, METHODS["SegGuidedDif-newmasks"].draw),
     "finished": Variant(METHODS["PIG-finished"].networks, METHODS["PIG-finished"].draw, calls=3),
+    "finished-fewer": Variant(METHODS["PIG-finished"].networks, METHODS["PIG-finished"].draw, calls=3, share=2 / 3),
     "corrected": Variant(("guider", "model_y-clean"), with_corrections, calls=4),
     "swapped": Variant(("model_y-noisy", "mask-by-slice"), swapped.draw),
     "joint": Variant(("joint",), METHODS["joint"].draw, calls=1),
@@ -83,7 +86,8 @@ def enter(name: str, rule: type[GuideRule], trained_as: str | None = None, versi
     network = VARIANTS[trained_as].networks[1] if trained_as else f"model_y-{name}{version}"
     LAB_NETWORKS.setdefault(network, Network(paired, loss_of(rule()), ("guider",), guided=True))
     RULES[name] = rule
-    VARIANTS[name] = Variant(("guider", network), by_rule(rule()), 3 if hasattr(rule, "asks") else 2, version)
+    calls = 3 if hasattr(rule, "asks") else 2
+    VARIANTS[name] = Variant(("guider", network), by_rule(rule()), calls, version=version)
 
 
 def fingerprint(rule: type[GuideRule]) -> str:
@@ -103,5 +107,5 @@ for _name, _rule in tuple(RULES.items()):
 
 
 def lab_methods(solver: str, steps: int) -> dict[str, Method]:
-    """Every variant as a method of the workshop, all on one solver."""
-    return {v.source(name, solver): Method(v.networks, v.draw, solver, steps) for name, v in VARIANTS.items()}
+    """Every variant as a method of the workshop, all on one solver; `finished-fewer` has the default's number of calls."""
+    return {v.source(name, solver): Method(v.networks, v.draw, solver, int(v.share * steps)) for name, v in VARIANTS.items()}

@@ -20,7 +20,9 @@ TEST_COMMAND = 'pip install -e ".[test]" && pytest'
 
 
 def tracked() -> list[str]:
-    """Files that git tracks, and new ones that it does not ignore."""
+    """Files that git tracks, and new ones that it does not ignore; of an unpacked source distribution, what it brought."""
+    if not (ROOT / ".git").exists():
+        return (ROOT / "minipig.egg-info" / "SOURCES.txt").read_text().splitlines()
     command = ["git", "ls-files", "-co", "--exclude-standard"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 

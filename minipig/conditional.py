@@ -56,8 +56,9 @@ def complete(
 
     mask: ±1; slice_: [-1, 1]; NaN where a pixel is to be drawn, None if all are. They count as pairs first, first + 1, ... of
     `seed`, whose noise depends on these numbers alone. corrections: how often a step is taken again at each of `steps`
-    levels; None are as many as it takes: none, by second order, for slices of given masks, else 16 at 64 levels. Raises
-    ValueError if nothing is given, for parts that do not belong together, or values out of range.
+    levels; None are as many as it takes: none, by second order, for slices of whole given masks, else 16 at 64 levels. Slices
+    of given masks are right by a rule that trains on clean masks. Raises ValueError if nothing is given, for parts that do
+    not belong together, or values out of range.
     """
     if mask is None and slice_ is None:
         raise ValueError("nothing is given to complete: to draw whole pairs, use sampler.sample")
@@ -65,13 +66,19 @@ def complete(
     if mask is not None and (mask.shape, mask.device) != (known.shape, known.device):
         there = [f"{tuple(z0.shape)} on {z0.device}" for z0 in (mask, known)]
         raise ValueError(f"masks and slices do not belong together: {there[0]}, and {there[1]}")
+    if mask is not None and mask.dtype == torch.bool:
+        raise ValueError("a mask is ±1 here, not True and False: give 2.0 * mask - 1")
     if mask is not None and not (mask.isnan() | (mask.abs() == 1)).all():
         raise ValueError(f"a mask is ±1, or NaN where it is to be drawn, not {mask[(mask.abs() != 1) & ~mask.isnan()][0]:g}")
     if slice_ is not None and (slice_.abs() > 1).any():
         raise ValueError(f"a slice is in [-1, 1], or NaN where it is to be drawn, not {slice_[slice_.abs() > 1][0]:g}")
     if corrections is None:
-        corrections = 0 if slice_ is None else 16
-    grid = pair.schedule.grid(steps or (SOLVERS["dpm++2m"]["steps"] if corrections == 0 else 64), "log-snr")
+        corrections = 0 if slice_ is None and not mask.isnan().any() else 16
+    if corrections < 0:
+        raise ValueError(f"corrections are 0 or more, not {corrections}")
+    if steps is None:
+        steps = SOLVERS["dpm++2m"]["steps"] if corrections == 0 else 64
+    grid = pair.schedule.grid(steps, "log-snr")
 
     drawn = []
     for rows in torch.arange(len(known)).split(batch):

@@ -10,6 +10,7 @@ from typing import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .exact import BLIND, Show
 from .guider import GuideRule, NoisyPair
@@ -98,6 +99,8 @@ class Mixture:
             }
             if isinstance(guide, str):
                 return self.eps_y(y_t, t, self._mean(self.posterior(from_y, *about_x[guide]()), self.means))
+            if (t != t[0]).any():
+                raise ValueError("an ideal model_y of a guide rule is asked at one level at a time")
             return self.eps_y(y_t, t, self.learnt(guide, y_t, int(t[0]), shown))
 
         return PairModel(model_x, model_y, self.schedule, rule)
@@ -107,20 +110,27 @@ class Mixture:
 
         y_t, shown: (B, 1, 1, 1). For every level of x0 and a fine grid of eps_1 the rule is asked for its guide in training,
         g(eps_1). A level counts with its probability given y_t and by how often it shows `shown`: the mass of the stretches
-        on which g rests there, if any, else the density where g crosses it (change of variables). Between guides that no
-        training has shown, the answer is on the straight line between the nearest that one has.
+        on which g rests there, if any, else the density where g crosses it (change of variables); where g leaps from one rest
+        to another it has shown nothing between. Between guides that no training has shown, the answer is on the straight line
+        between the nearest that one has. Raises ValueError for a guide that is not one channel, or that looks at y0 or eps_2.
         """
         n, k, eps = len(y_t), len(self.levels), torch.linspace(-7, 7, nodes, dtype=y_t.dtype)
         y, x0 = (z.reshape(-1, 1, 1, 1) for z in (y_t.repeat_interleave(k * nodes), self.levels.repeat_interleave(nodes)))
         x0, eps_1 = x0.repeat(n, 1, 1, 1), eps.repeat(n * k).reshape(-1, 1, 1, 1)
-        noise = self.schedule.scales(t, y)[1]
-        times = torch.full((len(y),), t)
-        pair = NoisyPair(x0, 0 * y, times, eps_1, y / noise, self.schedule, self.pair("joint").model_x)  # whose yt is y
-        g, shown = rule.train(pair).reshape(n, k, nodes), shown.reshape(n, 1, 1)
+        times, unknown = torch.full((len(y),), t), torch.full_like(y, torch.nan)
+        pair = NoisyPair(x0, unknown, times, eps_1, unknown, self.schedule, self.pair("joint").model_x)
+        pair.yt = y
+        g = rule.train(pair)
+        if g.shape != y.shape or g.isnan().any():
+            what = "looks at y0 or eps_2, which no sampler knows" if g.shape == y.shape else f"has the shape {tuple(g.shape)}"
+            raise ValueError(f"the guide of {type(rule).__name__} {what}; here it is made of x0, xt, yt, {tuple(y.shape)}")
+        g, shown = g.to(y).reshape(n, k, nodes), shown.reshape(n, 1, 1)
 
         left, right = (g - shown)[..., :-1], (g - shown)[..., 1:]
         rests = (left.abs() < 1e-9) & (right.abs() < 1e-9)
-        crosses = (left * right <= 0) & ~rests
+        still = F.pad((g[..., 1:] - g[..., :-1]).abs() < 1e-9, (1, 1), value=True)
+        leaps = still[..., :-2] & still[..., 2:]
+        crosses = (left * right <= 0) & ~rests & ~leaps
         place = torch.where(crosses, left / (left - right), 0.5)
         at_nodes = torch.gradient(g, dim=2)[0]
         slope = torch.lerp(at_nodes[..., :-1], at_nodes[..., 1:], place).abs()
@@ -129,14 +139,14 @@ class Mixture:
         likely = self.posterior(self.from_y(y_t, t))
         weight, values = likely * often.sum(2), self.means.flatten()
         mean = weight @ values / weight.sum(1).clamp(min=1e-300)
-        return torch.where(weight.sum(1) > 0, mean, self._between(g, shown, likely, values)).reshape(y_t.shape)
+        return torch.where(weight.sum(1) > 0, mean, self._between(g, shown, eps, likely, values)).reshape(y_t.shape)
 
-    def _between(self, g: Tensor, shown: Tensor, likely: Tensor, values: Tensor) -> Tensor:
+    def _between(self, g: Tensor, shown: Tensor, eps: Tensor, likely: Tensor, values: Tensor) -> Tensor:
         """The straight line between the mean values of the nearest guides below and above `shown`, (n,)."""
         ends = []
         for side in (g.masked_fill(g > shown, -torch.inf).amax((1, 2), keepdim=True),
                      g.masked_fill(g < shown, torch.inf).amin((1, 2), keepdim=True)):  # fmt: skip
-            weight = likely * ((g - side).abs() < 1e-9).sum(2)
+            weight = likely * (((g - side).abs() < 1e-9) * (-eps.square() / 2).exp()).sum(2)
             ends.append((side.flatten(), weight @ values / weight.sum(1).clamp(min=1e-300)))
         (below, low), (above, high) = ends
         share = ((shown.flatten() - below) / (above - below)).nan_to_num(0.5)

@@ -66,6 +66,8 @@ class Binarised(Matched):
     pixels (odd), and made ±1 at three quarters of the way from each sample's least value to its largest.
     """
 
+    pixelwise = False  # a single pixel is both its least value and its largest: the exact worlds have no verdict
+
     def __init__(self, window: int = 5):
         self.window = window
 
@@ -117,11 +119,13 @@ class Dithered:
 
     A clean-mask model_y is so shown nothing but masks, as in training; x0_hat would show it shades that it has never seen.
     `Sign`, whose threshold is 1/2 for ever, does so too, but rounds every doubt away. Here a pixel that is lesion with
-    probability p is shown as lesion in p of the steps, so model_y's answers average to the mean of its answers over masks,
-    not to its answer to the mean mask: by the tower rule, exact for one binary pixel as the steps become many.
+    probability p is shown as lesion in p of the steps, as these become many. For one binary pixel model_y's answers then
+    average to the mean of its answers over masks, not to its answer to the mean mask (the tower rule). Of many pixels the
+    masks are the estimate's level sets, which are not its posterior's masks. At 64 steps the thresholds are no more evenly
+    spread than random ones.
     """
 
-    GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, are more evenly spread than those of any other number
+    GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, come to be evenly spread, none of them ever the same
 
     def train(self, pair: NoisyPair) -> Tensor:
         return pair.x0

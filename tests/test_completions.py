@@ -3,13 +3,13 @@
 import json
 from dataclasses import asdict
 
-import numpy as np
 import pytest
 import torch
 
 from minipig.evidence import completions, demo, metrics
 from minipig.evidence.completions import brighter, near, run_completions, scored
 from minipig.files import save_checkpoint
+from minipig.pairs import Pairs
 from minipig.phantoms import SLICES, phantoms
 from minipig.run import Config, network
 
@@ -68,10 +68,10 @@ def test_near_grows_a_mask_by_its_margin():
 
 
 def test_lesions_of_phantoms_are_brighter_by_what_was_added():
-    ill, healthy = phantoms(8, seed=1), phantoms(8, seed=1, healthy=True)
-    assert brighter(healthy, healthy) != brighter(healthy, healthy)  # a mean over no pixel is nan
-    by_hand = [(a - b)[m].numpy() for a, b, m in zip(ill.images, healthy.images, ill.masks)]
-    assert brighter(ill, healthy) == pytest.approx(np.concatenate(by_hand).mean(), abs=1e-6)
+    healthy = phantoms(8, seed=1, healthy=True)
+    masks = phantoms(8, seed=1).masks
+    images = healthy.images + 0.125 * masks - 0.5 * ~masks  # what is around a lesion does not count
+    assert brighter(Pairs(masks, images, healthy.names, healthy.patients), healthy) == pytest.approx(0.125, abs=1e-6)
 
 
 def test_scores_of_a_forecaster_who_says_what_he_knows(monkeypatch):
@@ -83,5 +83,8 @@ def test_scores_of_a_forecaster_who_says_what_he_knows(monkeypatch):
     row = scored(p, masks)
     assert row["calibration_error"] < 0.01 and row["brier"] == pytest.approx((p * (1 - p)).mean().item(), abs=0.005)
     assert row["dice"][1] < row["dice"][0] < row["dice"][2]
+    few = (torch.rand(8, *p.shape, generator=draw) < p).float().mean(0)  # eight masks of the same forecaster
+    made_up, raw = scored(few, masks, members=8)["brier"], scored(few, masks)["brier"]
+    assert made_up == pytest.approx(row["brier"], abs=0.005) and raw > made_up + 0.015
     sure = scored((p > 0.5).float(), masks)
     assert sure["brier"] == pytest.approx(0.25, abs=0.01) == sure["calibration_error"] and sure["dice"][0] == row["dice"][0]

@@ -140,6 +140,12 @@ def test_complete_walks_as_its_corrections_say():
     listening = PairModel(lambda z, t, guide: asked.append(int(t[0])) or z, shrink, SCHEDULE, Clean())
     complete(listening, slice_=SLICE)
     assert asked == [t for t in SCHEDULE.grid(64, "log-snr")[:-1] for _ in range(17)]
+    asked.clear()
+    complete(listening, mask=torch.where(MASK > 0, MASK, NAN))  # a part of a mask needs corrections as well
+    assert len(asked) == 64 * 17
+    for wrong in (dict(steps=0), dict(corrections=-1)):
+        with pytest.raises(ValueError, match="steps|corrections"):
+            complete(PAIR, mask=MASK, **wrong)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +154,7 @@ def test_complete_walks_as_its_corrections_say():
         (None, None, "sampler.sample"),
         (torch.ones(2, 1, 4, 4), torch.ones(2, 1, 4, 8), r"\(2, 1, 4, 4\) on cpu, and \(2, 1, 4, 8\)"),
         ((MASK + 1) / 2, None, "a mask is ±1.* not 0$"),
+        (MASK > 0, None, "a mask is ±1 here, not True and False"),
         (None, 100 * SLICE, r"a slice is in \[-1, 1\].* not -100"),
     ],
 )

@@ -6,7 +6,7 @@ from torch.distributions import Normal
 
 from minipig.guider import Clean, Matched, NoisyPair, Previous, guider_loss
 from minipig.mixtures import Mixture, TrainingSet, lattice
-from minipig.rules import Dithered, Noisy, Sign
+from minipig.rules import Dithered, Noisy, Sign, Strength
 from minipig.sampler import PairModel, walk
 from minipig.schedule import Schedule
 from minipig.seeds import generator
@@ -194,6 +194,40 @@ def test_a_clean_mask_network_is_taken_to_interpolate_between_masks():
     assert torch.allclose(world.pair(Clean()).model_y(y_t, t, guide), expected, atol=1e-9)
     beyond = world.pair(Clean()).model_y(y_t, t, 3 * torch.ones_like(guide))
     assert torch.allclose(beyond, world.pair("clean").model_y(y_t, t, torch.ones_like(guide)), atol=1e-9)
+
+
+class RoundedEstimate(Matched):
+    """Trained on the estimate's sign, and shown the estimate."""
+
+    def train(self, pair):
+        return pair.x0_hat.sign().float()
+
+
+@pytest.mark.parametrize("rule", [Strength(), RoundedEstimate()])
+def test_a_guide_that_leaps_has_shown_nothing_between(rule):
+    """The answer between two masks, or a mask and none, is between the answers there, and changes with the guide."""
+    world, t = binary(), torch.full((5,), 300)
+    y_t = column(0.1, 0.1, 0.1, 0.1, 0.1)
+    told = world.pair(rule).model_y(y_t, t, column(-1, -0.9, -0.5, 0.5, 1)).flatten()
+    assert (told.diff() < -1e-3).all()  # the more lesion is shown, the less of y_t is noise
+
+
+def test_a_rule_that_looks_where_it_must_not_is_told():
+    class Peeping(Matched):
+        def train(self, pair):
+            return pair.y0
+
+    class Wide(Matched):
+        def train(self, pair):
+            return torch.cat([pair.x0, pair.xt], 1)
+
+    y_t, t, guide = column(0.1), torch.tensor([300]), column(0.5)
+    with pytest.raises(ValueError, match="guide of Peeping looks at y0"):
+        binary().pair(Peeping()).model_y(y_t, t, guide)
+    with pytest.raises(ValueError, match=r"guide of Wide has the shape \(202, 2, 1, 1\)"):
+        binary().pair(Wide()).model_y(y_t, t, guide)
+    with pytest.raises(ValueError, match="one level at a time"):
+        binary().pair(Matched()).model_y(column(0.1, 0.2), torch.tensor([300, 301]), column(0.5, 0.5))
 
 
 def test_dithering_is_exact_where_the_sign_is_not():

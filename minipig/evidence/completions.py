@@ -77,16 +77,17 @@ def run_completions(out: Path, run: Path, n: int, samples: int, device: torch.de
         "uncorrected": ensemble("uncorrected", lambda first: complete(pair, slice_=images, corrections=0, first=first)[0]),
     }
     twin = network(config, TRAINING).to(device)
-    training = Training(config.steps, config.batch, config.rate, seed=TRAINING)
+    training = Training(config.steps, config.batch, config.rate, mirror=config.mirror, seed=TRAINING)
     steps = fit(twin, mask_loss, known, training, work / "twin.ckpt")
     twin = finish(steps, training, "training the mask network").average.eval().requires_grad_(False)
     drawn["mask network"] = ensemble("mask network", lambda first: masks_for(twin, images, first))
-    segmenter_training = Training(Protocol.segmenter_steps, Protocol.segmenter_batch, Protocol.segmenter_rate, seed=TRAINING)
-    segmenter = train_segmenter(known, segmenter_training, device, work / "segmenter.ckpt", "training the segmenter")
+    p = Protocol
+    training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, mirror=config.mirror, seed=TRAINING)
+    segmenter = train_segmenter(known, training, device, work / "segmenter.ckpt", "training the segmenter")
     probability = {name: masks.float().mean(0) for name, masks in drawn.items()}
     probability["U-Net"] = predict(segmenter, images).sigmoid()
 
-    rows = {name: scored(p, ill.masks) for name, p in probability.items()}
+    rows = {name: scored(p, ill.masks, samples if name in drawn else None) for name, p in probability.items()}
     reference = dice_of(probability["U-Net"], ill.masks)
     for name, masks in drawn.items():
         rows[name]["dice_of_one"] = float(np.mean([dice_of(one.float(), ill.masks).mean() for one in masks]))
@@ -143,15 +144,19 @@ def with_interval(values: np.ndarray) -> list[float]:
     return [float(values.mean()), *resampled(np.mean, values, seed=0)]
 
 
-def scored(probability: Tensor, masks: Tensor) -> dict:
+def scored(probability: Tensor, masks: Tensor, members: int | None = None) -> dict:
     """Dice; the Brier score, a mean squared error; and calibration: of the pixels in each of BINS of predicted probability,
-    (mean prediction, share that is lesion, number); calibration_error: their mean distance, weighted by number."""
+    (mean prediction, share that is lesion, number); calibration_error: their mean distance, weighted by number.
+
+    members: how many masks `probability` is the mean of. A few masks know a probability in steps of 1 / members only, for
+    which the Brier score is made up (Ferro 2014, doi:10.1002/qj.2270); the calibration error is not.
+    """
     p, truth = probability.flatten().numpy().astype(np.float64), masks.flatten().numpy()
     place = np.clip(np.digitize(p, BINS) - 1, 0, len(BINS) - 2)
     bins = [(p[place == k].mean(), truth[place == k].mean(), (place == k).sum()) for k in np.unique(place)]
     return {
         "dice": with_interval(dice_of(probability, masks)),
-        "brier": float(((p - truth) ** 2).mean()),
+        "brier": float(((p - truth) ** 2 - (p * (1 - p) / (members - 1) if members else 0)).mean()),
         "calibration": [(float(mean), float(share), int(count)) for mean, share, count in bins],
         "calibration_error": float(sum(abs(mean - share) * count for mean, share, count in bins) / len(p)),
     }

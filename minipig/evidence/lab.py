@@ -2,11 +2,12 @@
 
 An idea is a small class (rules.py). The exact worlds say in seconds whether an ideal model_y would do right by it; a short
 training says whether a small network can; the ranking says where it stands. The trained part is the phantom protocol of the
-tables, a fold for each seed, so that what the tables have trained is not trained again if they share their work folder.
+tables, a fold for each seed, so that a network of the same name is not trained again if they share their work folder.
 A rule from outside the package: `variants.enter("mine", Mine)`, and then `run_lab(..., names=["mine", "clean"])`.
 
-OUT.json        {"rows": {name: {"exact": {world: {steps: total variation}}, "fd": [one a seed], "fd_lesion": ...,
-                "agreement": ..., "dice": ..., "parameters": ..., "calls": ..., ...}}, "provenance": ...}; the best first
+OUT.json        {"rows": {name: {"exact": {world: {steps: total variation}}, "seeds": [...], "fd": [one a seed],
+                "fd_lesion": ..., "agreement": ..., "dice": ..., "nearer": ..., "parameters": ..., "calls": ..., ...}},
+                "provenance": ...}: all that is recorded, whoever asked for it; the best first
 OUT/fold_K.json the records of seed K, from which an interrupted run goes on; OUT/samples.png: equal noise, side by side
 """
 
@@ -20,11 +21,12 @@ from tqdm import tqdm
 
 from .. import plot
 from ..files import write_json
+from ..guider import Previous
 from ..rules import RULES
 from ..run import claim_folder
 from ..sampler import SOLVERS
 from ..train import Training
-from .likeness import measure
+from .likeness import measure, measure_unit
 from .metrics import score_pairs, train_segmenter
 from .protocol import Fold, Protocol
 from .tables import SHOWN, provenance, sheet
@@ -34,16 +36,21 @@ from .variants import LAB_NETWORKS, VARIANTS, lab_methods
 from .workshop import Workshop
 from .worlds import STEPS, WORLDS, exact_verdict
 
-LAB = Protocol(measured=256)  # half of the tables' samples: at 256 steps each costs five times as much
+LAB = Protocol(measured=256)  # half of the tables' samples: one costs ten times as much, at 256 steps
 MEASURES = {"fd": -1, "fd_lesion": -1, "agreement": 1, "dice": 1}  # of a trained variant, and which way is better
+EACH = (*MEASURES, "nearer")  # what a row has once a seed
+
+
+def alone_unit(workshop: Workshop, fold: Fold, source: str) -> tuple[str, str]:
+    """The name and the key of the record that `alone` makes."""
+    p = workshop.protocol
+    own = dict(source=workshop.samples_key(fold, source), measured=p.measured, steps=p.segmenter_steps, test=p.test)
+    return f"alone/{source}", digest(own | dict(batch=p.segmenter_batch, rate=p.segmenter_rate))
 
 
 def alone(workshop: Workshop, fold: Fold, source: str) -> dict:
     """The record of a segmenter that has learnt from a variant's samples alone: its scores on many fresh phantoms."""
-    p = workshop.protocol
-    own = dict(source=workshop.samples_key(fold, source), measured=p.measured, steps=p.segmenter_steps, test=p.test)
-    own |= dict(batch=p.segmenter_batch, rate=p.segmenter_rate)
-    name, key, records = f"alone/{source}", digest(own), workshop.records[fold.number]
+    p, records, (name, key) = workshop.protocol, workshop.records[fold.number], alone_unit(workshop, fold, source)
     if record := records.find(name, key):
         return record
     pairs, checkpoint = workshop.samples(fold, source, p.measured), workshop.checkpoint(fold, name, key)
@@ -67,78 +74,122 @@ def run_lab(
     quick: bool = False,
     solver: str = "ddim",
 ) -> dict:
-    """Do what is not yet recorded of these seeds and variants (None: all), write `out`, and print the ranking.
+    """Do what is not yet recorded of these seeds (None: 0, 1, 2) and variants (None: all), write `out`, print the ranking.
 
-    quick: the exact worlds alone. Raises ValueError for an unknown seed or variant.
+    quick: the exact worlds alone. Raises ValueError for an unknown seed or variant, data that are not phantoms, an `out`
+    without an ending, `previous` with another solver than DDIM, and a variant that has drawn no lesion.
     """
-    names, seeds = names or [*VARIANTS], [0, 1, 2] if seeds is None else seeds
+    possible = [name for name in VARIANTS if solver == "ddim" or name != "previous"]
+    names, seeds = list(dict.fromkeys(names or possible)), sorted(set([0, 1, 2] if seeds is None else seeds))
     if unknown := set(names) - set(VARIANTS):
         raise ValueError(f"the lab has no {', '.join(sorted(unknown))}; it has {', '.join(VARIANTS)}")
-    if not set(seeds) <= set(range(protocol.folds)):
-        raise ValueError(f"seeds run from 0 to {protocol.folds - 1}, not {', '.join(map(str, seeds))}")
-    rules = [name for name in names if name in RULES]
-    rows: dict[str, dict] = {name: {} for name in (rules if quick else names)}
-    for name in tqdm(rules, desc="exact worlds", unit="rule", disable=None, leave=False):
-        verdicts = {S: exact_verdict(RULES[name](S) if name == "previous" else RULES[name](), S) for S in STEPS}
-        rows[name]["exact"] = {world: {str(S): verdicts[S][world] for S in STEPS} for world in WORLDS}
-    folder, methods = out.with_suffix(""), lab_methods(solver, SOLVERS[solver]["steps"])
-    workshop = Workshop(protocol, folder, work, device, methods, LAB_NETWORKS)
+    if not seeds or not set(seeds) <= set(range(protocol.folds)):
+        raise ValueError(f"seeds run from 0 to {protocol.folds - 1}, not {', '.join(map(str, seeds)) or 'none'}")
+    if not set(names) <= set(possible):
+        raise ValueError("the rule previous is trained for the steps of ddim; leave it out, or take that solver")
+    if not protocol.phantom:
+        raise ValueError(f"the lab knows the truth of phantoms alone, not of {protocol.data}")
+    if (folder := out.with_suffix("")) == out:
+        raise ValueError(f"give {out} an ending, {out}.json: the records go into a folder of that name without one")
+    workshop = Workshop(protocol, folder, work, device, lab_methods(solver, SOLVERS[solver]["steps"]), LAB_NETWORKS)
+    before = trained_rows(workshop, solver)
     if not quick:
         claim_folder(folder, asdict(protocol) | {"solver": solver})
         todo = [(workshop.folds[k], name) for k in seeds for name in names]
         for fold, name in tqdm(todo, desc="training", unit="variant", disable=None):
-            source = VARIANTS[name].source(name, solver)
-            record = measure(workshop, fold, source) | {"dice": alone(workshop, fold, source)["dice"]}
-            for key in (*MEASURES, "nearer"):
-                rows[name].setdefault(key, []).append(record[key])
+            train_and_measure(workshop, fold, name, VARIANTS[name].source(name, solver))
+    if not quick and (trained_rows(workshop, solver) != before or not (folder / "samples.png").exists()):
         first = workshop.folds[seeds[0]]
         drawn = {name: workshop.samples(first, VARIANTS[name].source(name, solver), SHOWN) for name in names}
         plot.save(sheet({"real": first.train} | drawn), folder / "samples.png")
-        for name in names:
-            rows[name] |= costs(workshop, first, name, VARIANTS[name].source(name, solver))
-    result = {"rows": ranked(rows), "provenance": provenance(workshop)}
+    rows = trained_rows(workshop, solver)
+    asked = [name for name in VARIANTS if name in rows or (name in names and name in RULES)]
+    for name in tqdm(asked, desc="exact worlds", unit="variant", disable=None, leave=False):
+        rows[name] = exact_row(name) | rows.get(name, {})
+    result = {"rows": ranked(rows), "provenance": provenance(workshop) | {"solver": solver}}
     write_json(out, result)
     print(show(result["rows"]))
     return result
 
 
-def costs(workshop: Workshop, fold: Fold, name: str, source: str) -> dict[str, float]:
-    """Parameters of a variant's networks, calls of a network for a pair, and seconds of training and of drawing a pair."""
-    method, records = workshop.methods[source], workshop.records[fold.number]
-    for net in method.networks:
-        if not records.find(f"network/{net}", workshop.network_key(fold, net)):
+def exact_row(name: str) -> dict:
+    """A rule's verdicts in the exact worlds; of walks and networks, and of rules that need more than a pixel, none."""
+    rule = RULES.get(name)
+    if rule is None or not getattr(rule, "pixelwise", True):
+        return {}
+    verdicts = {S: exact_verdict(rule(S) if issubclass(rule, Previous) else rule(), S) for S in STEPS}
+    return {"exact": {world: {str(S): verdicts[S][world] for S in STEPS} for world in WORLDS}}
+
+
+def train_and_measure(workshop: Workshop, fold: Fold, name: str, source: str) -> None:
+    """Make what is not yet recorded of a variant in this fold, and the records of its networks, which tell their costs."""
+    record = measure(workshop, fold, source)
+    if "agreement" not in record:
+        raise ValueError(f"{name} has drawn no lesion in seed {fold.number}: leave it out, or train for more steps")
+    alone(workshop, fold, source)
+    for net in workshop.methods[source].networks:
+        if not workshop.records[fold.number].find(f"network/{net}", workshop.network_key(fold, net)):
             workshop.network(fold, net)  # trained for other results: its record lies beside its weights
-    nets, drawing = [records.units[f"network/{net}"] for net in method.networks], records.units.get(f"samples/{source}")
-    return dict(
-        parameters=sum(net["parameters"] for net in nets),
-        calls=VARIANTS[name].calls * method.steps,
-        training_seconds=round(sum(net["seconds"] for net in nets), 1),
-        seconds_a_pair=round(drawing["seconds"] / drawing["drawn"], 3) if drawing else None,
+
+
+def trained_rows(workshop: Workshop, solver: str) -> dict[str, dict]:
+    """What is recorded of every variant: its values by seed, and its costs."""
+    rows: dict[str, dict] = {}
+    for fold in workshop.folds:
+        for name, variant in VARIANTS.items():
+            source, find = variant.source(name, solver), workshop.records[fold.number].find
+            if source not in workshop.methods:
+                continue
+            record, dice = find(*measure_unit(workshop, fold, source)), find(*alone_unit(workshop, fold, source))
+            if record and dice and "agreement" in record:
+                row = rows.setdefault(name, {"seeds": []} | {key: [] for key in EACH} | costs(workshop, fold, name, source))
+                row["seeds"].append(fold.number)
+                for key in EACH:
+                    row[key].append((record | {"dice": dice["dice"]})[key])
+    return rows
+
+
+def costs(workshop: Workshop, fold: Fold, name: str, source: str) -> dict[str, float]:
+    """Calls of a network for a pair; and, as far as recorded, parameters of a variant's networks, and seconds of training and
+    of drawing a pair (since the last interruption, if there was one)."""
+    method, find = workshop.methods[source], workshop.records[fold.number].find
+    nets = [find(f"network/{net}", workshop.network_key(fold, net)) for net in method.networks]
+    drawing, found = (
+        find(f"samples/{source}", workshop.samples_key(fold, source)),
+        {"calls": VARIANTS[name].calls * method.steps},
     )
+    if all(nets):
+        found["parameters"] = sum(net["parameters"] for net in nets)
+        found["training_seconds"] = round(sum(net["seconds"] for net in nets), 1)
+    return found | ({"seconds_a_pair": round(drawing["seconds"] / drawing["drawn"], 3)} if drawing else {})
 
 
 def ranked(rows: dict[str, dict]) -> dict[str, dict]:
-    """The rows, best first: by the mean of their ranks in each of MEASURES, of the mean over seeds; untrained ones by their
-    total variation."""
-    if all(key in row for row in rows.values() for key in MEASURES):
-        values = [[sign * np.mean(row[key]) for row in rows.values()] for key, sign in MEASURES.items()]
-        score = np.mean([stats.rankdata([-v for v in column]) for column in values], axis=0)
-    else:
-        score = [
-            np.mean([list(tv.values())[-1] for tv in row["exact"].values()]) if "exact" in row else np.inf
-            for row in rows.values()
-        ]
-    return {name: rows[name] for _, name in sorted(zip(score, rows))}
+    """The rows, best first: the trained by the mean of their ranks in each of MEASURES, of the mean over the seeds that all
+    of them have; then the untrained by their total variation."""
+    trained = {name: row for name, row in rows.items() if "seeds" in row}
+    common = set.intersection(*(set(row["seeds"]) for row in trained.values())) if trained else set()
+
+    def of(row: dict, key: str) -> float:
+        return np.mean([value for seed, value in zip(row["seeds"], row[key]) if seed in common or not common])
+
+    columns = [[-sign * of(row, key) for row in trained.values()] for key, sign in MEASURES.items()]
+    score = dict(zip(trained, np.mean([stats.rankdata(column) for column in columns], axis=0)))
+    for name in rows.keys() - trained.keys():
+        verdicts = rows[name].get("exact", {}).values()
+        score[name] = len(rows) + (np.mean([list(found.values())[-1] for found in verdicts]) if verdicts else 1)
+    return {name: rows[name] for name in sorted(rows, key=lambda name: (score[name], name))}
 
 
 def show(rows: dict[str, dict]) -> str:
     """The ranking: total variation in the exact worlds at most steps, mean ± standard error of the trained, and costs."""
-    lines = [["", *(f"exact, {world}" for world in WORLDS), *MEASURES, "nearer", "calls", "parameters"]]
+    lines = [["", *(f"exact, {world}" for world in WORLDS), *EACH, "seeds", "calls", "parameters"]]
     for name, row in rows.items():
         exact = [f"{row['exact'][world][str(STEPS[-1])]:.3f}" if "exact" in row else "" for world in WORLDS]
-        cells = [np.array(row.get(key, [])) for key in (*MEASURES, "nearer")]
+        cells = [np.array(row.get(key, [])) for key in EACH]
         trained = [f"{c.mean():.3f}" + (f" ± {stats.sem(c):.3f}" if c.size > 1 else "") if c.size else "" for c in cells]
-        lines.append([name, *exact, *trained, *(f"{row[key]:,}" if key in row else "" for key in ("calls", "parameters"))])
+        counts = [len(row["seeds"]) if "seeds" in row else "", *(row.get(key, "") for key in ("calls", "parameters"))]
+        lines.append([name, *exact, *trained, *(f"{count:,}" if count else "" for count in counts)])
     lines = list(zip(*(column for column in zip(*lines) if any(column[1:]))))  # no column without a value
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join(

@@ -3,8 +3,7 @@
 `enter("mine", Mine)` brings in a rule from outside the package, such as a cell of a notebook.
 """
 
-from dataclasses import dataclass
-from inspect import getmembers, getsource, isfunction
+from dataclasses import dataclass, replace
 from typing import Callable
 
 import torch
@@ -12,12 +11,12 @@ from torch import Tensor
 
 from ..guider import Clean, Denoiser, GuideRule
 from ..rules import RULES, TRAINED_AS, asked, loss_of
-from ..sampler import PairModel, corrected
+from ..sampler import SOLVERS, PairModel, corrected
 from ..schedule import Schedule
 from . import pig, swapped, two_heads
+from .fingerprint import fingerprint
 from .methods import METHODS, NETWORKS, Method, Network, paired
 from .start import Start, signs
-from .units import digest
 
 
 def by_rule(rule: GuideRule):
@@ -30,8 +29,10 @@ def by_rule(rule: GuideRule):
 
 
 def with_corrections(guider: Denoiser, model_y: Denoiser, start: Start) -> tuple[Tensor, Tensor]:
-    """The default rule on the corrected walk."""
-    pair, grid = PairModel(guider, model_y, Schedule(), Clean()), Schedule().grid(start.steps)
+    """The default rule on the corrected walk, which is of first order."""
+    schedule = Schedule()
+    pair = PairModel(guider, model_y, schedule, Clean())
+    grid = schedule.grid(start.steps, SOLVERS[start.solver]["spacing"])
     with torch.no_grad():
         x_T, y_T = (start.noise((1, *start.size)) for _ in range(2))
         *_, last = corrected(pair, x_T, y_T, grid, start.noise)
@@ -40,8 +41,8 @@ def with_corrections(guider: Denoiser, model_y: Denoiser, start: Start) -> tuple
 
 @dataclass(frozen=True)
 class Variant:
-    """draw(*networks, start) -> (masks ±1, slices); calls of a network a step; share: of the lab's steps, that it takes;
-    version: that of a rule which may change."""
+    """draw(*networks, start) -> (masks ±1, slices); calls of a network a step; share: of the lab's steps, those it takes, so
+    that it costs no more than others; version: that of a rule which may change."""
 
     networks: tuple[str, ...]
     draw: Callable[..., tuple[Tensor, Tensor]]
@@ -73,39 +74,50 @@ LAB_NETWORKS = NETWORKS | {
 def enter(name: str, rule: type[GuideRule], trained_as: str | None = None, version: str | None = None) -> None:
     """A guide rule into the lab under a new `name`, a row of its own from now on; entered again, it takes its own place.
 
-    rule: a class, of which rule() is a guide rule. trained_as: the rule in the lab whose model_y it shares, if it only
-    samples apart. version: None is a hash of the rule's methods and attributes, so that a rule that has been changed is
-    trained and measured anew. Raises ValueError for the name of what the package brings, a rule that is not there to be
-    shared, or one whose source cannot be read.
+    rule: a class, of which rule() is a guide rule of one channel. trained_as: the rule in the lab whose model_y it shares, if
+    it only samples apart. version: None is the rule's `fingerprint`, so that a rule that has been changed is trained and
+    measured anew. Raises ValueError for the name of what the package brings, what is not such a class, a rule that is not
+    there to be shared or learns by another loss, and one whose source cannot be read.
     """
     if name in VARIANTS and not VARIANTS[name].version:
         raise ValueError(f"{name} is in the package already; give your rule another name")
+    if not isinstance(rule, type) or not all(callable(getattr(rule, method, None)) for method in ("train", "sample")):
+        raise ValueError(f"{name}: a rule is a class with the methods train and sample, not {rule!r}")
     if trained_as is not None and trained_as not in RULES:
         raise ValueError(f"there is no rule {trained_as} to share model_y with; there are {', '.join(RULES)}")
-    version = fingerprint(rule) if version is None else version
-    network = VARIANTS[trained_as].networks[1] if trained_as else f"model_y-{name}{version}"
+    if trained_as is not None and getattr(rule, "loss", None) is not getattr(RULES[trained_as], "loss", None):
+        raise ValueError(f"{name} has a loss of its own, which the model_y of {trained_as} does not learn by")
+    register(name, rule, trained_as, "-" + (version or fingerprint(rule)))
+
+
+def register(name: str, rule: type[GuideRule], trained_as: str | None, version: str) -> None:
+    """`enter`, unchecked; those that share the model_y of the rule's last version share the new one's."""
+    own, old = f"model_y-{name}{version}", VARIANTS[name].networks if name in VARIANTS else None
+    network = VARIANTS[trained_as].networks[1] if trained_as else own
     LAB_NETWORKS.setdefault(network, Network(paired, loss_of(rule()), ("guider",), guided=True))
+    if old and old[1] == f"model_y-{name}{VARIANTS[name].version}":
+        for other, variant in VARIANTS.items():
+            VARIANTS[other] = replace(variant, networks=("guider", network)) if variant.networks == old else variant
     RULES[name] = rule
-    calls = 3 if hasattr(rule, "asks") else 2
-    VARIANTS[name] = Variant(("guider", network), by_rule(rule()), calls, version=version)
+    VARIANTS[name] = Variant(("guider", network), by_rule(rule()), 1 + calls_of(rule()), version=version)
 
 
-def fingerprint(rule: type[GuideRule]) -> str:
-    """A short hash of the source of a rule's methods, and of the attributes of rule()."""
-    try:
-        methods = {of: getsource(method) for of, method in getmembers(rule, isfunction)}
-    except OSError as error:
-        raise ValueError(
-            f"the source of {rule.__name__} cannot be read; give a version, and a new one with each change"
-        ) from error
-    values = {of: repr(value) for of, value in getmembers(rule()) if not of.startswith("__") and not callable(value)}
-    return "-" + digest(methods | values)[:6]
+def calls_of(rule: GuideRule) -> int:
+    """How often Algorithm 2 asks model_y under this rule, a step."""
+    calls = []
+
+    def model_y(z: Tensor, t: Tensor, guide: Tensor) -> Tensor:
+        calls.append(t)
+        return z
+
+    asked(rule, model_y)(torch.zeros(1, 1, 8, 8), torch.ones(1, dtype=torch.long), torch.zeros(1, 1, 8, 8))
+    return len(calls)
 
 
 for _name, _rule in tuple(RULES.items()):
-    enter(_name, _rule, TRAINED_AS.get(_name), version="")
+    register(_name, _rule, TRAINED_AS.get(_name), version="")
 
 
 def lab_methods(solver: str, steps: int) -> dict[str, Method]:
-    """Every variant as a method of the workshop, all on one solver; `finished-fewer` has the default's number of calls."""
+    """Every variant as a method of the workshop, each on its share of the solver's steps."""
     return {v.source(name, solver): Method(v.networks, v.draw, solver, int(v.share * steps)) for name, v in VARIANTS.items()}

@@ -8,7 +8,8 @@ A rule from outside the package: `variants.enter("mine", Mine)`, and then `run_l
 OUT.json        {"rows": {name: {"exact": {world: {steps: total variation}}, "seeds": [...], "fd": [one a seed],
                 "fd_lesion": ..., "agreement": ..., "dice": ..., "nearer": ..., "parameters": ..., "calls": ..., ...}},
                 "provenance": ...}: all that is recorded, whoever asked for it; the best first
-OUT/fold_K.json the records of seed K, from which an interrupted run goes on; OUT/samples.png: equal noise, side by side
+OUT/fold_K.json the records of seed K, from which an interrupted run goes on
+OUT/samples.png equal noise, side by side, of all whose samples are in WORK
 """
 
 from dataclasses import asdict
@@ -92,17 +93,17 @@ def run_lab(
     if (folder := out.with_suffix("")) == out:
         raise ValueError(f"give {out} an ending, {out}.json: the records go into a folder of that name without one")
     workshop = Workshop(protocol, folder, work, device, lab_methods(solver, SOLVERS[solver]["steps"]), LAB_NETWORKS)
-    before = trained_rows(workshop, solver)
     if not quick:
         claim_folder(folder, asdict(protocol) | {"solver": solver})
         todo = [(workshop.folds[k], name) for k in seeds for name in names]
         for fold, name in tqdm(todo, desc="training", unit="variant", disable=None):
             train_and_measure(workshop, fold, name, VARIANTS[name].source(name, solver))
-    if not quick and (trained_rows(workshop, solver) != before or not (folder / "samples.png").exists()):
-        first = workshop.folds[seeds[0]]
-        drawn = {name: workshop.samples(first, VARIANTS[name].source(name, solver), SHOWN) for name in names}
+    rows, first = trained_rows(workshop, solver), workshop.folds[seeds[0]]
+    sources = {name: VARIANTS[name].source(name, solver) for name in rows}
+    at_hand = {name: s for name, s in sources.items() if workshop.samples_path(first, s).exists()}
+    if at_hand:
+        drawn = {name: workshop.samples(first, s, min(SHOWN, protocol.measured)) for name, s in at_hand.items()}
         plot.save(sheet({"real": first.train} | drawn), folder / "samples.png")
-    rows = trained_rows(workshop, solver)
     asked = [name for name in VARIANTS if name in rows or (name in names and name in RULES)]
     for name in tqdm(asked, desc="exact worlds", unit="variant", disable=None, leave=False):
         rows[name] = exact_row(name) | rows.get(name, {})

@@ -109,13 +109,17 @@ class Workshop:
 
     def samples(self, fold: Fold, source: str, n: int) -> Pairs:
         """The first n samples of a method in this fold, drawn where they are not there yet; no masks: all are empty."""
-        path = self.work / f"fold_{fold.number}" / f"{source}-{self.samples_key(fold, source)}.pt"
+        path = self.samples_path(fold, source)
         masks, images = self.drawn(path)
         if len(images) < n:
             with held(path):
                 masks, images = self.draw(fold, source, path, n)
         names = [f"{source}_{i:05d}.png" for i in range(n)]
         return Pairs(torch.stack(masks[:n]), torch.stack(images[:n]).float() / 127.5 - 1, names, list(names))
+
+    def samples_path(self, fold: Fold, source: str) -> Path:
+        """Where a method's samples are saved."""
+        return self.work / f"fold_{fold.number}" / f"{source}-{self.samples_key(fold, source)}.pt"
 
     def drawn(self, path: Path) -> tuple[list[Tensor], list[Tensor]]:
         """What has been saved of a method's samples: masks (1, H, W), bool, and slices, uint8."""

@@ -61,6 +61,13 @@ def test_a_lesion_is_put_in_and_the_rest_is_kept(monkeypatch):
     assert drawn[ill.masks].all() and (drawn.sum((1, 2, 3)) > ill.masks.sum((1, 2, 3))).all()
 
 
+def test_the_central_mask_is_the_one_that_agrees_best():
+    masks = torch.zeros(3, 2, 1, 4, 4, dtype=torch.bool)
+    masks[0, 0, :, :2], masks[1, 0, :, :3], masks[2, 0, :, 2:] = True, True, True  # the middle one overlaps with both
+    masks[0, 1, :, 0], masks[2, 1, :, 0] = True, True
+    assert torch.equal(completions.central(masks)[0], masks[1, 0]) and torch.equal(completions.central(masks)[1], masks[0, 1])
+
+
 def test_near_grows_a_mask_by_its_margin():
     mask = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
     mask[0, 0, 8, 8] = True

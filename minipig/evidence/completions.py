@@ -1,7 +1,9 @@
 """What are a pair model's completions worth? Masks for given slices, against a segmenter; lesions put into healthy slices.
 
-The masks that a pair model draws for one slice are an ensemble: their mean is a probability of lesion at each pixel. It is
-scored, on fresh phantoms of other patients, beside that of three others which have learnt from the same pairs:
+The masks that a pair model draws for one slice are an ensemble. Their mean is a probability of lesion at each pixel; and if
+one mask is asked for, it is the one that agrees best with the others (the majority's would be nearly empty where each mask is
+sure of another place). Both are scored, on fresh phantoms of other patients, beside those of three others which have learnt
+from the same pairs:
 
 guider        model_x, as it is, through conditional.complete: at each level it sees the slice under that level's noise
 uncorrected   the same without corrections, on the short walk of second order
@@ -90,8 +92,10 @@ def run_completions(out: Path, run: Path, n: int, samples: int, device: torch.de
     rows = {name: scored(p, ill.masks, samples if name in drawn else None) for name, p in probability.items()}
     reference = dice_of(probability["U-Net"], ill.masks)
     for name, masks in drawn.items():
+        dice = dice_of(central(masks).float(), ill.masks)
+        rows[name] |= {"dice": with_interval(dice), "ahead_of_U-Net": with_interval(dice - reference)}
         rows[name]["dice_of_one"] = float(np.mean([dice_of(one.float(), ill.masks).mean() for one in masks]))
-        rows[name]["ahead_of_U-Net"] = with_interval(dice_of(probability[name], ill.masks) - reference)
+        rows[name]["dice_of_majority"] = float(dice_of(probability[name], ill.masks).mean())
 
     healthy = phantoms(n * SLICES, config.size, TEST, healthy=True).subset(range(0, n * SLICES, SLICES))
     inserted = Pairs(ill.masks, stage("inserted", lambda: put_in(pair, ill, healthy, device)), ill.names, ill.patients)
@@ -134,6 +138,12 @@ def brighter(pairs: Pairs, healthy: Pairs) -> float:
     return (pairs.images - healthy.images)[pairs.masks].mean().item()
 
 
+def central(masks: Tensor) -> Tensor:
+    """Of each slice's masks, (samples, n, 1, H, W), bool, the one whose Dice with the others is largest on average."""
+    agreement = sum(torch.from_numpy(np.stack([dice_of(a.float(), b) for a in masks])) for b in masks)  # itself counts alike
+    return masks[agreement.argmax(0), torch.arange(masks.shape[1])]
+
+
 def dice_of(probability: Tensor, masks: Tensor) -> np.ndarray:
     """Dice of each image, where lesion is what has a probability above one half."""
     return scores(probability - 0.5, masks)["dice"].numpy()
@@ -164,13 +174,18 @@ def scored(probability: Tensor, masks: Tensor, members: int | None = None) -> di
 
 def table(result: dict) -> str:
     """The scores of each way to a mask, and of the lesions that were put in."""
-    lines = [f"{'':14}{'Dice (95 %)':>20}{'of one mask':>13}{'ahead of the U-Net':>26}{'Brier':>8}{'calibration error':>19}"]
+    lines = [
+        f"{'':14}{'Dice (95 %)':>20}{'ahead of the U-Net':>26}{'of any mask':>13}{'of the majority':>17}"
+        f"{'Brier':>8}{'calibration error':>19}"
+    ]
     for name, row in result["masks"].items():
         mean, low, high = row["dice"]
-        one = f"{row['dice_of_one']:.3f}" if "dice_of_one" in row else ""
+        one, majority = (f"{row[key]:.3f}" if key in row else "" for key in ("dice_of_one", "dice_of_majority"))
         ahead = "{:+.3f} ({:+.3f}..{:+.3f})".format(*row["ahead_of_U-Net"]) if one else ""
-        dice = f"{mean:.3f} ({low:.3f}..{high:.3f})"
-        lines.append(f"{name:14}{dice:>20}{one:>13}{ahead:>26}{row['brier']:8.4f}{row['calibration_error']:19.4f}")
+        lines.append(
+            f"{name:14}{f'{mean:.3f} ({low:.3f}..{high:.3f})':>20}{ahead:>26}{one:>13}{majority:>17}"
+            f"{row['brier']:8.4f}{row['calibration_error']:19.4f}"
+        )
     for name, row in result["lesions"].items():
         lines.append(f"{name:14} agreement {row['agreement']:.3f}, brighter than the healthy tissue by {row['brighter']:.3f}")
     return "\n".join(lines)

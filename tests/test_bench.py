@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from minipig.evidence import bench
-from minipig.evidence.bench import LIMIT, exponent, exponents, plan, run_bench, run_child, summarise, table
+from minipig.evidence.bench import LIMIT, plan, run_bench, run_child
 from minipig.evidence.measure import Row, measure
+from minipig.evidence.reckoning import exponent, exponents, summarise, table
 from minipig.evidence.rivals import RIVALS, build
 from minipig.seeds import generator, seeded_network
 

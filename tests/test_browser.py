@@ -56,7 +56,7 @@ def lab(tmp_path_factory):
 
 @pytest.fixture
 def browser(tmp_path):
-    """Chromium, headless; a screenshot of what it shows at the end of a test, passed or not, is `shots`/TEST.png."""
+    """Chromium, headless; what it shows at the end of a test, passed or not, is kept as TEST.png."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()

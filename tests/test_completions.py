@@ -6,8 +6,9 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from minipig.evidence import completions, demo, metrics
-from minipig.evidence.completions import brighter, near, run_completions, scored
+from minipig.evidence import completions, demo, ensembles, metrics
+from minipig.evidence.completions import brighter, near, run_completions
+from minipig.evidence.ensembles import central, dice_of, forecast, with_interval
 from minipig.files import save_checkpoint
 from minipig.pairs import Pairs
 from minipig.phantoms import SLICES, phantoms
@@ -21,7 +22,7 @@ def small(monkeypatch):
     for module, name, value in ((demo, "JUDGE_PAIRS", 8), (demo, "JUDGE_STEPS", 2), (demo, "TEST_PAIRS", 4)):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(completions.Protocol, "segmenter_steps", 2)
-    monkeypatch.setattr(completions, "resampled", lambda *_, **__: (0.0, 1.0))
+    monkeypatch.setattr(ensembles, "resampled", lambda *_, **__: (0.0, 1.0))
     shorter = completions.complete
     monkeypatch.setattr(completions, "complete", lambda *a, **k: shorter(*a, **{"steps": 2, "corrections": 1} | k))
 
@@ -65,7 +66,7 @@ def test_the_central_mask_is_the_one_that_agrees_best():
     masks = torch.zeros(3, 2, 1, 4, 4, dtype=torch.bool)
     masks[0, 0, :, :2], masks[1, 0, :, :3], masks[2, 0, :, 2:] = True, True, True  # the middle one overlaps with both
     masks[0, 1, :, 0], masks[2, 1, :, 0] = True, True
-    assert torch.equal(completions.central(masks)[0], masks[1, 0]) and torch.equal(completions.central(masks)[1], masks[0, 1])
+    assert torch.equal(central(masks)[0], masks[1, 0]) and torch.equal(central(masks)[1], masks[0, 1])
 
 
 def test_near_grows_a_mask_by_its_margin():
@@ -83,15 +84,16 @@ def test_lesions_of_phantoms_are_brighter_by_what_was_added():
 
 def test_scores_of_a_forecaster_who_says_what_he_knows(monkeypatch):
     """Pixels that are lesion with the stated probability: calibrated, and a Brier score of p (1 - p) on average."""
-    monkeypatch.setattr(completions, "resampled", lambda *a, **k: metrics.resampled(*a, **k, times=50))
+    monkeypatch.setattr(ensembles, "resampled", lambda *a, **k: metrics.resampled(*a, **k, times=50))
     draw = torch.Generator().manual_seed(0)
     p = torch.rand(40, 1, 32, 32, generator=draw)
     masks = torch.rand(p.shape, generator=draw) < p
-    row = scored(p, masks)
+    row, (dice, low, high) = forecast(p, masks), with_interval(dice_of(p, masks))
     assert row["calibration_error"] < 0.01 and row["brier"] == pytest.approx((p * (1 - p)).mean().item(), abs=0.005)
-    assert row["dice"][1] < row["dice"][0] < row["dice"][2]
+    assert low < dice < high
     few = (torch.rand(8, *p.shape, generator=draw) < p).float().mean(0)  # eight masks of the same forecaster
-    made_up, raw = scored(few, masks, members=8)["brier"], scored(few, masks)["brier"]
+    made_up, raw = forecast(few, masks, members=8)["brier"], forecast(few, masks)["brier"]
     assert made_up == pytest.approx(row["brier"], abs=0.005) and raw > made_up + 0.015
-    sure = scored((p > 0.5).float(), masks)
-    assert sure["brier"] == pytest.approx(0.25, abs=0.01) == sure["calibration_error"] and sure["dice"][0] == row["dice"][0]
+    sure = (p > 0.5).float()
+    assert forecast(sure, masks)["brier"] == pytest.approx(0.25, abs=0.01) == forecast(sure, masks)["calibration_error"]
+    assert dice_of(sure, masks).mean() == pytest.approx(dice)

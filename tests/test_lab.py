@@ -10,9 +10,10 @@ import torch
 
 from minipig.evidence import lab, likeness
 from minipig.evidence.fingerprint import fingerprint
-from minipig.evidence.lab import ranked, run_lab
+from minipig.evidence.lab import run_lab
 from minipig.evidence.methods import NETWORKS
 from minipig.evidence.protocol import Protocol
+from minipig.evidence.ranking import EACH, ranked
 from minipig.evidence.start import Start
 from minipig.evidence.variants import LAB_NETWORKS, VARIANTS, enter
 from minipig.evidence.worlds import exact_verdict
@@ -53,7 +54,7 @@ def test_every_variant_has_its_numbers(done):
     out, result = done
     assert set(result["rows"]) == set(VARIANTS)
     for name, row in result["rows"].items():
-        assert all(len(row[key]) == 2 for key in (*lab.MEASURES, "nearer")), name
+        assert all(len(row[key]) == 2 for key in EACH), name
         assert row["seeds"] == [0, 1] and row["parameters"] > 0 and min(row["training_seconds"], row["seconds_a_pair"]) >= 0
         assert ("exact" in row) == (name in lab.RULES and name != "binarised")
     assert json.loads(out.read_text()) == json.loads(json.dumps(result))

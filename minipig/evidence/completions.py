@@ -1,9 +1,7 @@
 """What are a pair model's completions worth? Masks for given slices, against a segmenter; lesions put into healthy slices.
 
-The masks that a pair model draws for one slice are an ensemble. Their mean is a probability of lesion at each pixel; and if
-one mask is asked for, it is the one that agrees best with the others (the majority's would be nearly empty where each mask is
-sure of another place). Both are scored, on fresh phantoms of other patients, beside those of three others which have learnt
-from the same pairs:
+The masks that a pair model draws for one slice are an ensemble (ensembles.py). It is scored, on fresh phantoms of other
+patients, beside those of three others which have learnt from the same pairs:
 
 guider        model_x, as it is, through conditional.complete: at each level it sees the slice under that level's noise
 uncorrected   the same without corrections, on the short walk of second order
@@ -31,11 +29,12 @@ from ..run import claim_folder, load_data, load_pair, network, require
 from ..sampler import PairModel
 from ..schedule import Schedule
 from ..seeds import SampleNoise
-from ..segmentation import predict, scores
+from ..segmentation import predict
 from ..train import Training, finish, fit
 from .demo import train_judge
+from .ensembles import central, dice_of, forecast, with_interval
 from .likeness import strangers
-from .metrics import pair_agreement, resampled, train_segmenter
+from .metrics import pair_agreement, train_segmenter
 from .protocol import Protocol
 from .start import Start, signs
 from .swapped import mask_loss
@@ -43,7 +42,6 @@ from .swapped import mask_loss
 TEST, TRAINING = 6001, 6002  # seeds of the phantoms that are completed, and of what is trained here
 MASKS_A_SLICE = 8  # an ensemble
 MARGIN = 3  # pixels around a lesion that are drawn anew when it is put in
-BINS = np.linspace(0, 1, 11)  # of predicted probability
 
 
 def run_completions(out: Path, run: Path, n: int, samples: int, device: torch.device, work: Path) -> dict:
@@ -83,17 +81,19 @@ def run_completions(out: Path, run: Path, n: int, samples: int, device: torch.de
     steps = fit(twin, mask_loss, known, training, work / "twin.ckpt")
     twin = finish(steps, training, "training the mask network").average.eval().requires_grad_(False)
     drawn["mask network"] = ensemble("mask network", lambda first: masks_for(twin, images, first))
-    p = Protocol
-    training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, mirror=config.mirror, seed=TRAINING)
+    protocol = Protocol()
+    own = (protocol.segmenter_steps, protocol.segmenter_batch, protocol.segmenter_rate)
+    training = Training(*own, mirror=config.mirror, seed=TRAINING)
     segmenter = train_segmenter(known, training, device, work / "segmenter.ckpt", "training the segmenter")
     probability = {name: masks.float().mean(0) for name, masks in drawn.items()}
     probability["U-Net"] = predict(segmenter, images).sigmoid()
 
-    rows = {name: scored(p, ill.masks, samples if name in drawn else None) for name, p in probability.items()}
-    reference = dice_of(probability["U-Net"], ill.masks)
+    rows = {name: forecast(p, ill.masks, samples if name in drawn else None) for name, p in probability.items()}
+    unet = dice_of(probability["U-Net"], ill.masks)
+    rows["U-Net"]["dice"] = with_interval(unet)
     for name, masks in drawn.items():
         dice = dice_of(central(masks).float(), ill.masks)
-        rows[name] |= {"dice": with_interval(dice), "ahead_of_U-Net": with_interval(dice - reference)}
+        rows[name] |= {"dice": with_interval(dice), "ahead_of_U-Net": with_interval(dice - unet)}
         rows[name]["dice_of_one"] = float(np.mean([dice_of(one.float(), ill.masks).mean() for one in masks]))
         rows[name]["dice_of_majority"] = float(dice_of(probability[name], ill.masks).mean())
 
@@ -136,40 +136,6 @@ def near(masks: Tensor) -> Tensor:
 def brighter(pairs: Pairs, healthy: Pairs) -> float:
     """By how many grey levels of [-1, 1] the lesions are brighter than the healthy tissue of the same pixels, on average."""
     return (pairs.images - healthy.images)[pairs.masks].mean().item()
-
-
-def central(masks: Tensor) -> Tensor:
-    """Of each slice's masks, (samples, n, 1, H, W), bool, the one whose Dice with the others is largest on average."""
-    agreement = sum(torch.from_numpy(np.stack([dice_of(a.float(), b) for a in masks])) for b in masks)  # itself counts alike
-    return masks[agreement.argmax(0), torch.arange(masks.shape[1])]
-
-
-def dice_of(probability: Tensor, masks: Tensor) -> np.ndarray:
-    """Dice of each image, where lesion is what has a probability above one half."""
-    return scores(probability - 0.5, masks)["dice"].numpy()
-
-
-def with_interval(values: np.ndarray) -> list[float]:
-    """Mean and 95 % bootstrap interval over the images, each another patient's."""
-    return [float(values.mean()), *resampled(np.mean, values, seed=0)]
-
-
-def scored(probability: Tensor, masks: Tensor, members: int | None = None) -> dict:
-    """Dice; the Brier score, a mean squared error; and calibration: of the pixels in each of BINS of predicted probability,
-    (mean prediction, share that is lesion, number); calibration_error: their mean distance, weighted by number.
-
-    members: how many masks `probability` is the mean of. A few masks know a probability in steps of 1 / members only, for
-    which the Brier score is made up (Ferro 2014, doi:10.1002/qj.2270); the calibration error is not.
-    """
-    p, truth = probability.flatten().numpy().astype(np.float64), masks.flatten().numpy()
-    place = np.clip(np.digitize(p, BINS) - 1, 0, len(BINS) - 2)
-    bins = [(p[place == k].mean(), truth[place == k].mean(), (place == k).sum()) for k in np.unique(place)]
-    return {
-        "dice": with_interval(dice_of(probability, masks)),
-        "brier": float(((p - truth) ** 2 - (p * (1 - p) / (members - 1) if members else 0)).mean()),
-        "calibration": [(float(mean), float(share), int(count)) for mean, share, count in bins],
-        "calibration_error": float(sum(abs(mean - share) * count for mean, share, count in bins) / len(p)),
-    }
 
 
 def table(result: dict) -> str:

@@ -15,9 +15,7 @@ OUT/samples.png equal noise, side by side, of all whose samples are in WORK
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
-from scipy import stats
 from tqdm import tqdm
 
 from .. import plot
@@ -30,6 +28,7 @@ from ..train import Training
 from .likeness import measure, measure_unit
 from .metrics import score_pairs, train_segmenter
 from .protocol import Fold, Protocol
+from .ranking import EACH, ranked, show
 from .tables import SHOWN, provenance, sheet
 from .units import digest
 from .usefulness import TEST, many
@@ -38,8 +37,6 @@ from .workshop import Workshop
 from .worlds import STEPS, WORLDS, exact_verdict
 
 LAB = Protocol(measured=256)  # half of the tables' samples: one costs ten times as much, at 256 steps
-MEASURES = {"fd": -1, "fd_lesion": -1, "agreement": 1, "dice": 1}  # of a trained variant, and which way is better
-EACH = (*MEASURES, "nearer")  # what a row has once a seed
 
 
 def alone_unit(workshop: Workshop, fold: Fold, source: str) -> tuple[str, str]:
@@ -163,36 +160,3 @@ def costs(workshop: Workshop, fold: Fold, name: str, source: str) -> dict[str, f
         found["parameters"] = sum(net["parameters"] for net in nets)
         found["training_seconds"] = round(sum(net["seconds"] for net in nets), 1)
     return found | ({"seconds_a_pair": round(drawing["seconds"] / drawing["drawn"], 3)} if drawing else {})
-
-
-def ranked(rows: dict[str, dict]) -> dict[str, dict]:
-    """The rows, best first: the trained by the mean of their ranks in each of MEASURES, of the mean over the seeds that all
-    of them have; then the untrained by their total variation."""
-    trained = {name: row for name, row in rows.items() if "seeds" in row}
-    common = set.intersection(*(set(row["seeds"]) for row in trained.values())) if trained else set()
-
-    def of(row: dict, key: str) -> float:
-        return np.mean([value for seed, value in zip(row["seeds"], row[key]) if seed in common or not common])
-
-    columns = [[-sign * of(row, key) for row in trained.values()] for key, sign in MEASURES.items()]
-    score = dict(zip(trained, np.mean([stats.rankdata(column) for column in columns], axis=0)))
-    for name in rows.keys() - trained.keys():
-        verdicts = rows[name].get("exact", {}).values()
-        score[name] = len(rows) + (np.mean([list(found.values())[-1] for found in verdicts]) if verdicts else 1)
-    return {name: rows[name] for name in sorted(rows, key=lambda name: (score[name], name))}
-
-
-def show(rows: dict[str, dict]) -> str:
-    """The ranking: total variation in the exact worlds at most steps, mean ± standard error of the trained, and costs."""
-    lines = [["", *(f"exact, {world}" for world in WORLDS), *EACH, "seeds", "calls", "parameters"]]
-    for name, row in rows.items():
-        exact = [f"{row['exact'][world][str(STEPS[-1])]:.3f}" if "exact" in row else "" for world in WORLDS]
-        cells = [np.array(row.get(key, [])) for key in EACH]
-        trained = [f"{c.mean():.3f}" + (f" ± {stats.sem(c):.3f}" if c.size > 1 else "") if c.size else "" for c in cells]
-        counts = [len(row["seeds"]) if "seeds" in row else "", *(row.get(key, "") for key in ("calls", "parameters"))]
-        lines.append([name, *exact, *trained, *(f"{count:,}" if count else "" for count in counts)])
-    lines = list(zip(*(column for column in zip(*lines) if any(column[1:]))))  # no column without a value
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  ".join(f"{cell:{'<' if i == 0 else '>'}{w}}" for i, (cell, w) in enumerate(zip(line, widths))) for line in lines
-    )

@@ -1,8 +1,10 @@
 """The command line at work: python -m minipig demo | train | sample | prepare | phantoms | table1 | table2 | lab | bench."""
 
 import argparse
+import hashlib
 import io
 import os
+import re
 import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import fields, replace
@@ -19,11 +21,12 @@ from .evidence.protocol import Protocol
 from .evidence.solvers import run_solvers
 from .evidence.tables import run_table
 from .files import write_json
+from .layouts import LAYOUTS, Layout
 from .options import parser
 from .phantoms import phantoms
-from .prepare import LAYOUTS, Layout, prepare, told
+from .prepare import prepare, told
 from .run import SETTINGS, Config, claim_folder, load_data, load_pair, require, train_pair
-from .sampler import SOLVERS
+from .sampler import SOLVERS, grid_of
 from .train import Speed
 
 
@@ -54,12 +57,13 @@ def run_sample(args: argparse.Namespace, device: torch.device) -> None:
     require(0, seed=args.seed)
     pair, config = load_pair(args.run, device, args.rule)
     steps = SOLVERS[args.solver]["steps"] if args.steps is None else args.steps
-    pair.schedule.grid(steps)  # a bad number of steps is told before anything is written
+    grid_of(pair.rule, pair.schedule, steps, args.solver)  # a bad number of steps is told before anything is written
     if args.agreement and config.data != "phantom" and config.holdout == 0:
         raise ValueError("--agreement needs held-out patients as its yardstick; train with --holdout 0.1 or more")
     out = args.out or args.run / "samples"
-    how = {"run": str(args.run), "steps": steps, "seed": args.seed, "solver": args.solver}
-    claim_folder(out, how | ({"rule": args.rule} if args.rule else {}))
+    weights = hashlib.sha256((args.run / "pair.pt").read_bytes()).hexdigest()[:12]
+    how = {"weights": weights, "steps": steps, "seed": args.seed, "solver": args.solver, "rule": args.rule or config.rule}
+    claim_folder(out, how)
     pairs = sample_folder(out, pair, args.n, config.size, steps, args.seed, device, args.batch, args.solver)
     draw_figures(out, pair, pairs, steps, args.seed, device, args.solver)
     print(f"{out}/samples.png and {out}/figure_3.png show them")
@@ -111,11 +115,14 @@ def run_the_lab(args: argparse.Namespace, device: torch.device) -> None:
 
 def run_benchmark(args: argparse.Namespace, device: torch.device) -> None:
     """`minipig bench`."""
-    if args.solvers:
-        run_solvers(args.out, args.solvers, 400 if args.n is None else args.n, args.seeds, device, args.out.with_suffix(""))
-    elif args.completions:
-        n = 100 if args.n is None else args.n
-        run_completions(args.out, args.completions, n, MASKS_A_SLICE, device, args.out.with_suffix(""))
+    kind = "solvers" if args.solvers else "completions" if args.completions else "bench"
+    args.out = args.out or Path("runs") / f"{kind}.json"
+    if (folder := args.out.with_suffix("")) == args.out or args.out.is_dir():
+        raise ValueError(f"--out is a file, such as {folder}.json, not {args.out}")
+    if kind == "solvers":
+        run_solvers(args.out, args.solvers, 400 if args.n is None else args.n, args.seeds, device, folder)
+    elif kind == "completions":
+        run_completions(args.out, args.completions, 100 if args.n is None else args.n, MASKS_A_SLICE, device, folder)
     else:
         run_bench(args.out, args.quick, device)
     print(f"written to {args.out}")
@@ -136,13 +143,17 @@ COMMANDS = {
 
 def explain(error: Exception, args: argparse.Namespace) -> str:
     """One line: what is wrong and what to do. Our own errors say so themselves."""
+    out = "DST" if args.command == "prepare" else "--out"
     if isinstance(error, (MemoryError, RuntimeError)):
-        cures = {"train": "repeat the command with --accumulate 2 or more", "sample": "lower --batch, and repeat the command"}
+        cures = {
+            "train": "repeat the command with --accumulate 2 or more, or a smaller --size",
+            "sample": "lower --batch, and repeat the command",
+        }
         return f"the device ran out of memory; {cures.get(args.command, 'give a smaller --size or another --device')}"
     if isinstance(error, OSError) and error.errno is not None:  # from the system: a full disk, a read-only folder
         place = error.filename or args.out or "the output folder"
-        return f"{place}: {error.strerror}; what was saved is kept: mend this or change --out, and repeat the command"
-    return str(error).replace("\n", "\\n")  # there may be one in a file's name
+        return f"{place}: {error.strerror}; what was saved is kept: mend this or change {out}, and repeat the command"
+    return str(error).replace("another --out", f"another {out}").replace("\n", "\\n")  # there may be one in a file's name
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -158,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
             with redirect_stdout(nowhere) if rank()[0] > 0 else nullcontext():  # process 0 speaks
                 COMMANDS[args.command](args, device)
     except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if isinstance(error, RuntimeError) and not re.search("out of memory|allocate memory", str(error)):
             raise  # not the input's fault
         print(f"minipig: {explain(error, args)}", file=sys.stderr)
         return 2

@@ -86,8 +86,10 @@ def complete(
         noise, knowing = SampleNoise(seed, range(first + rows[0], first + rows[-1] + 1), known.device), given(pair, *parts)
         x_T, y_T = (noise(tuple(known.shape[1:])) for _ in range(2))
         if corrections == 0:
-            *_, last = walk(knowing, x_T, y_T, grid, order=2)
+            states = walk(knowing, x_T, y_T, grid, order=2)
         else:
-            *_, last = corrected(knowing, x_T, y_T, grid, noise, corrections)
+            states = corrected(knowing, x_T, y_T, grid, noise, corrections)
+        for last in states:  # only the last is kept
+            pass
         drawn.append((torch.where(last.x0_hat > 0, 1.0, -1.0), last.y0_hat))
     return tuple(torch.cat(z0) for z0 in zip(*drawn))

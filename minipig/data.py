@@ -37,7 +37,7 @@ class PairFolder(Pairs):
         pixels, truths = [], []
         lost = 0
         for stem in tqdm(images, desc=f"reading {root.name}", disable=None):
-            image, mask = read_image(images[stem]), _read_mask(masks[stem])
+            image, mask = read_image(images[stem]), read_mask(masks[stem])
             if image.shape != mask.shape:
                 raise ValueError(f"{images[stem]} is {_by(image)} but {masks[stem]} is {_by(mask)} (height x width)")
             if size is None and pixels and image.shape != pixels[0].shape:
@@ -131,7 +131,7 @@ def read_image(path: Path) -> np.ndarray:
     return np.asarray(image.convert("L")).astype(np.float32) / 255
 
 
-def _read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path) -> np.ndarray:
     """(H, W) bool, True on the lesion."""
     image = open_image(path)
     values = np.asarray(image.convert("L") if image.mode == "RGB" else image)

@@ -13,8 +13,9 @@ def pick_device(name: str | None = None) -> torch.device:
 
     Raises ValueError for a device that is not there.
     """
-    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if together() else "cuda"
-    name = name or (own if torch.cuda.is_available() else "cpu")
+    if name in (None, "cuda") and torch.cuda.is_available():
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if together() else "cuda"
+    name = name or "cpu"
     try:
         device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError):

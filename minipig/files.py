@@ -27,19 +27,21 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def held(path: Path):
-    """No other process builds `path` while this block runs; a lock dies with its process. Raises ValueError if one does."""
+def held(path: Path, wait: bool = False):
+    """No other process builds `path` while this block runs; a lock dies with its process. Raises ValueError if one does, or
+    waits for its end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     place = path.with_name(f".{path.name}.lock")
     lock = FileLock(place)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(blocking=wait)
     except Timeout as error:
         raise ValueError(f"another process is at work on {path}; let it finish, or choose another folder") from error
     try:
         yield
     finally:
-        place.unlink(missing_ok=True)
+        if not wait:  # who waits may hold this very file already
+            place.unlink(missing_ok=True)
         lock.release()
 
 

@@ -47,8 +47,8 @@ class _ChannelsLast(torch.autograd.Function):
             return each(channel.unflatten(1, (groups, -1)).sum(2)) * groups / (C * H * W)
 
         mean, inverse = each(mean), each(inverse)
-        dbias = dy.sum((2, 3)).to(weight.dtype)
-        dweight = inverse * ((dy * h).sum((2, 3)).to(weight.dtype) - mean * dbias)
+        dbias = dy.sum((2, 3), dtype=weight.dtype)
+        dweight = inverse * ((dy * h).sum((2, 3), dtype=weight.dtype) - mean * dbias)
         slope, level = inverse**2 * average(weight * dweight), inverse * average(weight * dbias)
         of_dy, of_h, rest = ((z.to(h.dtype)[:, :, None, None]) for z in (inverse * weight, -slope, slope * mean - level))
         return (dy * of_dy).addcmul_(h, of_h).add_(rest), dweight.sum(0), dbias.sum(0), None, None

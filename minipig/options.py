@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .evidence.demo import Demo
 from .evidence.protocol import Protocol
-from .prepare import LAYOUTS
+from .layouts import LAYOUTS
 from .rules import RULES
 from .run import SETTINGS, Config
 from .sampler import SOLVERS
@@ -43,7 +43,9 @@ def parse_size(text: str) -> tuple[int, int]:
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
-    top = argparse.ArgumentParser("minipig", description="Paired image generation, end to end.", epilog=EXAMPLES, **layout)
+    top = argparse.ArgumentParser(
+        "python -m minipig", description="Paired image generation, end to end.", epilog=EXAMPLES, **layout
+    )
     names = "demo | train | sample | prepare | phantoms | table1 | table2 | lab | bench"
     commands = top.add_subparsers(dest="command", required=True, metavar=names)
 
@@ -59,12 +61,16 @@ def parser() -> argparse.ArgumentParser:
     for sub in (demo, train):
         sub.add_argument("--preset", choices=SETTINGS, default="cpu", help="network and settings (default: cpu)")
         sub.add_argument(
-            "--size", type=parse_size, help="64, or 48x64: height by width; multiples of 8 (default: the preset's)"
+            "--size",
+            type=parse_size,
+            help="64, or 48x64: height by width; multiples of 8, of 32 for the preset paper (default: the preset's)",
         )
         sub.add_argument("--rule", choices=RULES, default=Config.rule, help=f"what guides model_y (default: {Config.rule})")
         sub.add_argument("--steps", type=int, help="training steps of each network (default: the preset's)")
         sub.add_argument("--batch", type=int, help="pairs a training step (default: the preset's)")
-        sub.add_argument("--rate", type=float, help="peak learning rate (default: the preset's)")
+        sub.add_argument(
+            "--rate", type=float, help="learning rate, of which warm-up and cosine take shares (default: the preset's)"
+        )
         sub.add_argument("--pairs", type=int, default=Config.pairs, help="phantoms to train on (default: %(default)s)")
     demo.add_argument("--synthetic", type=int, default=Demo.synthetic, help="pairs to sample (default: %(default)s)")
     demo.add_argument("--sampling-steps", type=int, default=Demo.sampling_steps, help="of 1024 (default: %(default)s)")
@@ -100,17 +106,27 @@ def parser() -> argparse.ArgumentParser:
 
     purpose = "turn a published folder layout into images/, masks/ and manifest.csv, as train reads them"
     ready = commands.add_parser("prepare", help=purpose, description=purpose, epilog=EXAMPLES, **layout)
-    ready.add_argument("src", type=Path, metavar="SRC", help="the folder of the published set; it is not changed")
-    ready.add_argument("out", type=Path, metavar="DST", help="a new folder for the pairs, a report and a contact sheet")
+    ready.add_argument("src", type=Path, metavar="SRC", help="the folder of the published set, unpacked; it is not changed")
+    ready.add_argument(
+        "out", type=Path, metavar="DST", help="a new folder, outside of SRC, for the pairs, a report and a contact sheet"
+    )
     ready.add_argument("--layout", choices=LAYOUTS, help="a set whose layout is known; the other options change parts of it")
     ready.add_argument("--images", metavar="GLOB", help="the images under SRC, such as 'scans/*.png' or '**/*.tif'")
     ready.add_argument(
-        "--masks", metavar="PATTERN", help="the mask of an image, such as '{folder}/../masks/{stem}_mask*.png'; * for several"
+        "--masks",
+        metavar="PATTERN",
+        help="the mask of an image, such as '{folder}/../masks/{stem}_mask*.png' (* for several), or, with --images "
+        "'**/bus_*.png', '**/mask_{*}.png': what the * stood for",
     )
     ready.add_argument(
         "--patient", metavar="REGEX", help="the patient in an image's path, such as '(P\\d+)_' (default: one an image)"
     )
-    ready.add_argument("--threshold", type=int, metavar="N", help="lesion is above N (default: a mask must have two values)")
+    ready.add_argument(
+        "--threshold",
+        type=int,
+        metavar="N",
+        help="lesion is above N: 127 for JPEG masks, 0 for labels (default: a mask must have two values)",
+    )
     ready.add_argument("--merge", action="store_true", default=None, help="several masks of an image are joined")
     ready.set_defaults(device=None)
 
@@ -158,10 +174,13 @@ def parser() -> argparse.ArgumentParser:
     purpose = "time a training step and sampling, and take their memory, beside the architecture written plainly and others"
     bench = commands.add_parser("bench", help=purpose, description=purpose, epilog=EXAMPLES, **layout)
     bench.add_argument("--quick", action="store_true", help="the main rows alone, within ten minutes")
-    bench.add_argument("--out", type=Path, default=Path("runs/bench.json"), metavar="FILE", help="default: %(default)s")
-    bench.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one, else cpu)")
-    bench.add_argument("--solvers", type=Path, metavar="RUN", help="instead compare the solvers' samples of a phantom run")
     bench.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: runs/bench.json, runs/solvers.json, or runs/completions.json"
+    )
+    bench.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: cuda where there is one, else cpu)")
+    instead = bench.add_mutually_exclusive_group()
+    instead.add_argument("--solvers", type=Path, metavar="RUN", help="instead compare the solvers' samples of a phantom run")
+    instead.add_argument(
         "--completions", type=Path, metavar="RUN", help="instead measure masks for given slices, and lesions put into others"
     )
     bench.add_argument(

@@ -17,7 +17,7 @@ OUTLINE = ("black", "yellow")  # a dark line under a light one is seen on any gr
 
 def show_slice(ax: plt.Axes, image: Tensor, mask: Tensor | None = None) -> None:
     """Draw one slice (H, W) in [-1, 1] on fixed grey levels, with the outline of its mask (lesion > 0) if given."""
-    image, mask = image.numpy(), None if mask is None else mask.numpy() > 0
+    image, mask = image.cpu().numpy(), None if mask is None else mask.cpu().numpy() > 0
     ax.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     if mask is not None and mask.any() and not mask.all():
         for colour, width in zip(OUTLINE, (2.0, 0.9)):

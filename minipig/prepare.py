@@ -1,7 +1,7 @@
 """python -m minipig prepare: a published set, laid out as its authors like it, becomes a folder that PairFolder reads.
 
-SRC is searched for images by a glob; the masks of each are found by a pattern, its patient by a regular expression. What
-cannot be used is left out, and the report says why. SRC is not touched.
+A `Layout` (layouts.py) tells images, masks and patients in SRC. What cannot be used is left out, and the report says why.
+SRC is not touched. Interrupted and repeated, it ends the same.
 
 DST/images/NAME.png  grey, 8 bit, or 16 where the source has more; DST/masks/NAME.png: 0 and 255
 DST/manifest.csv     name, patient, and the image's path in SRC
@@ -9,13 +9,13 @@ DST/report.json      pairs, patients, what was left out and why, mask areas, ide
 """
 
 import csv
-import glob
 import hashlib
 import io
 import os
 import re
-from collections import defaultdict
-from dataclasses import asdict, dataclass
+import unicodedata
+from collections import Counter, defaultdict
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,83 +23,69 @@ import torch
 from tqdm import tqdm
 
 from . import plot
-from .data import SUFFIXES, fit_into, open_image, read_image
+from .data import fit_into, open_image, read_image, read_mask
 from .files import write_atomically, write_json, write_png
+from .layouts import Layout, images_and_masks, named, pattern
 from .run import claim_folder
 
 SHOWN, THUMBNAIL = 32, (96, 96)  # pairs on the contact sheet, and their size
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a set is laid out; paths are relative to its folder, with / between their parts.
-
-    images: a glob, ** for any folders. masks: the pattern of a mask's path, {folder} and {stem} being its image's; * for what
-    differs between several. patient: a regular expression that is searched in the image's path; its first group, if it has
-    one, is the patient; None: every image is a patient of its own. threshold: a mask is lesion above it; None: it must have
-    two values. merge: several masks of an image are joined.
-    """
-
-    images: str
-    masks: str
-    patient: str | None = None
-    threshold: int | None = None
-    merge: bool = False
-
-
-LAYOUTS = {
-    # Al-Dhabyani et al. 2020, doi:10.1016/j.dib.2019.104863: benign/benign (1).png, ..._mask.png, ..._mask_1.png
-    "busi": Layout("**/*).png", "{folder}/{stem}_mask*.png", merge=True),
-    # Vallez et al. 2025, doi:10.1038/s41597-025-04564-2: images/ALWI_000.png; masks/ in colours, green benign, red malignant
-    "bus-uclm": Layout("**/images/*.png", "{folder}/../masks/{stem}.png", r"([A-Za-z]+)_\d+\.png$", threshold=127),
-    # Codella et al. 2019, arXiv 1902.03368, task 1: ..._Input/ISIC_0000000.jpg, ..._GroundTruth/ISIC_0000000_segmentation.png
-    "isic2018": Layout("**/*_Input/ISIC_*.jpg", "{folder}/../*_GroundTruth/{stem}_segmentation.png", threshold=127),
-}
+NO_MASK = "no mask"
+THRESHOLD = "give --threshold, 127 for blurred or JPEG masks, 0 for labels"
 
 
 def prepare(src: Path, dst: Path, layout: Layout) -> dict:
-    """Write every usable pair of `src` into `dst`, with its report, which is returned.
+    """Write every usable pair of `src` into `dst`, a folder outside of it, with its report, which is returned.
 
     Raises FileNotFoundError if there is no such folder, and ValueError for a pattern that means nothing, images that are not
-    there, or if no pair at all can be used.
+    there, a `dst` that holds anything else, or if no pair at all can be used; nothing has been written then.
     """
     if not src.is_dir():
-        raise FileNotFoundError(f"{src} is not a folder")
-    paths = map(os.path.normpath, glob.glob(layout.images, root_dir=src, recursive=True))
-    found = sorted(path for path in paths if Path(path).suffix.lower() in SUFFIXES)
-    patient_of = pattern(layout.patient)
-    masks_of = {path: masks(src, path, layout.masks) for path in found}
-    every_mask = {mask for several in masks_of.values() for mask in several}
-    found = [path for path in found if path not in every_mask]  # a glob may catch masks, too
-    if not found:
-        raise ValueError(f"{src} has no images {layout.images}; give another --images")
-    claim_folder(dst, asdict(layout) | {"src": src.name})
-
-    names = named(found)
-    rows, areas, thumbnails = [], [], []
+        raise FileNotFoundError(f"{src} is not a folder" + ("; unpack it first" if src.is_file() else ""))
+    if dst.resolve().is_relative_to(src.resolve()):
+        raise ValueError(f"{dst} lies in {src}, which is to stay as it is; give a folder outside of it")
+    if layout.threshold is not None and layout.threshold < 0:
+        raise ValueError(f"--threshold must be at least 0, not {layout.threshold}")
     left_out, same = defaultdict(list), defaultdict(list)
-    for i, path in enumerate(tqdm(found, desc=f"preparing {src.name}", disable=None)):
+    found, masks_of = images_and_masks(src, layout, left_out)
+    fits = Counter(mask for path in found for mask in masks_of[path])  # how many images a mask is for
+
+    names, patient_of, patients = named(found), pattern(layout.patient), {}
+    for path in found:
         try:
-            patient = patient_of(path)
+            if {unicodedata.category(c) for c in path} & {"Cc", "Cs", "Zl", "Zp"}:
+                raise ValueError("a name that cannot be printed")
+            patients[path] = patient_of(path) or names[path]
+        except ValueError as error:
+            left_out[str(error)].append(path)
+    rows, areas, thumbnails = [], [], []
+    for i, path in enumerate(tqdm(patients, desc=f"preparing {src.name}", disable=None)):
+        name = names[path]
+        try:
+            if any(fits[mask] > 1 for mask in masks_of[path]):
+                raise ValueError("its mask fits another image, too: make --masks, or --images, narrower")
             image, mask = read_pair(src, path, masks_of[path], layout)
         except ValueError as error:
             left_out[str(error)].append(path)
             continue
-        name = names[path]
+        if not rows:  # now there is something to write
+            claim(dst, asdict(layout) | {"src": str(src.resolve())}, {names[path] for path in patients})
+            write_manifest(dst, [(names[path], patients[path], path) for path in patients])  # if interrupted, it is there
         write(dst / "images" / name, image)
         write(dst / "masks" / name, mask)
-        rows.append((name, patient or name, path))
+        rows.append((name, patients[path], path))
         areas.append(float(mask.mean()))
         same[hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()].append(name)
-        if i * SHOWN >= len(thumbnails) * len(found):  # the first, and then evenly
+        if i * SHOWN >= len(thumbnails) * len(patients):  # the first, and then evenly
             thumbnails.append([fit_into(image, THUMBNAIL, image.min()), fit_into(mask.astype(np.float32), THUMBNAIL, 0)])
     if not rows:
         reason, paths = max(left_out.items(), key=lambda item: len(item[1]))
+        reason += f" {layout.masks}" if reason == NO_MASK else ""
         raise ValueError(f"none of {len(found)} images can be used; {len(paths)}, such as {paths[0]}: {reason}")
 
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("name", "patient", "source"), *rows])
-    write_atomically(dst / "manifest.csv", table.getvalue().encode())
+    for name in {names[path] for path in patients} - {name for name, *_ in rows}:
+        for part in ("images", "masks"):
+            (dst / part / name).unlink(missing_ok=True)  # a pair of an earlier run, whose source has changed since
+    write_manifest(dst, rows)
     report = {
         "pairs": len(rows),
         "patients": len({patient for _, patient, _ in rows}),
@@ -114,53 +100,32 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     return report
 
 
-def pattern(patient: str | None):
-    """The function path -> patient of a regular expression; None: nobody. Raises ValueError for a bad one."""
-    if patient is None:
-        return lambda path: None
-    try:
-        compiled = re.compile(patient)
-    except re.error as error:
-        raise ValueError(f"--patient {patient} is no regular expression: {error}") from error
-
-    def of(path: str) -> str:
-        match = compiled.search(path)
-        if match is None or not match[min(1, compiled.groups)]:
-            raise ValueError(f"no patient: {patient} is not in its path")
-        return match[min(1, compiled.groups)]
-
-    return of
+def claim(dst: Path, config: dict, names: set[str]) -> None:
+    """Make `dst` the home of these pairs, or check that it is. Raises ValueError if it holds anything that is not theirs."""
+    if dst.is_dir() and any(dst.iterdir()) and not (dst / "config.json").exists():
+        raise ValueError(f"{dst} is not empty; give a new folder")
+    claim_folder(dst, config)
+    for path in sorted([*dst.glob("images/*.png"), *dst.glob("masks/*.png")]):
+        if path.name not in names:
+            raise ValueError(f"{path} does not come from {config['src']}; take it away, or give a new folder")
 
 
-def masks(src: Path, path: str, template: str) -> list[str]:
-    """The paths of an image's masks, as they are there. Raises ValueError for a template with other fields."""
-    folder, stem = (glob.escape(part) for part in (os.path.dirname(path) or ".", Path(path).stem))
-    try:
-        wanted = os.path.normpath(template.format(folder=folder, stem=stem))
-    except (KeyError, IndexError, ValueError) as error:
-        raise ValueError(f"--masks {template} has a field that is neither {{folder}} nor {{stem}}") from error
-    return sorted(other for other in glob.glob(wanted, root_dir=src, recursive=True) if other != path)
-
-
-def named(paths: list[str]) -> dict[str, str]:
-    """A file name for each image: its own, or if two are alike those of its folders before it."""
-    stems = [Path(path).stem for path in paths]
-    if len(set(stems)) < len(stems):
-        stems = [str(Path(path).with_suffix("")).replace(os.sep, "_") for path in paths]
-    if len(set(stems)) < len(stems):
-        stems = [Path(path).as_posix().replace("/", "_") for path in paths]
-    return {path: f"{stem}.png" for path, stem in zip(paths, stems)}
+def write_manifest(dst: Path, rows: list[tuple[str, str, str]]) -> None:
+    """manifest.csv of (name, patient, source)."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("name", "patient", "source"), *rows])
+    write_atomically(dst / "manifest.csv", table.getvalue().encode())
 
 
 def read_pair(src: Path, path: str, masks: list[str], layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """An image in [0, 1] and its mask, (H, W) float32 and bool. Raises ValueError that says why they cannot be used."""
     if not masks:
-        raise ValueError("no mask")
-    if not path.isprintable():
-        raise ValueError("a name that cannot be printed")
+        raise ValueError(NO_MASK)
     if len(masks) > 1 and not layout.merge:
         raise ValueError("several masks: to join them, give --merge")
     for part in (path, *masks):
+        if os.path.normpath(part).startswith(".."):
+            raise ValueError("outside of SRC: give as SRC a folder that holds images and masks")
         if not (src / part).resolve().is_relative_to(src.resolve()):
             raise ValueError("a link that leads out of the folder")
     try:
@@ -169,7 +134,8 @@ def read_pair(src: Path, path: str, masks: list[str], layout: Layout) -> tuple[n
         reason = str(error)
         for part in (path, *masks):
             reason = reason.replace(str(src / part), "its image" if part == path else "its mask")
-        raise ValueError(reason.partition(" (")[0]) from error  # without details that differ from file to file
+        reason = re.sub(r"\d+(, \d+)*(, \.\.\.)?", "N", reason)  # numbers differ from file to file
+        raise ValueError(reason.replace("threshold it first", THRESHOLD)) from error
     for mask in parts:
         if mask.shape != image.shape:
             raise ValueError("image and mask differ in size")
@@ -180,15 +146,15 @@ def read_pair(src: Path, path: str, masks: list[str], layout: Layout) -> tuple[n
 
 
 def read_levels(path: Path, threshold: int | None) -> np.ndarray:
-    """A mask (H, W), bool: above the threshold, or the larger of its two values; of colours, their largest channel counts."""
-    values = np.asarray(open_image(path))
+    """A mask (H, W), bool: the larger of its two values, or above the threshold; of colours, then, their largest channel."""
+    if threshold is None:
+        return read_mask(path)
+    image = open_image(path)
+    values = np.asarray(image.convert("L") if image.mode == "1" else image)
     values = values.max(2) if values.ndim == 3 else values
-    if threshold is not None:
-        return values > threshold
-    levels = np.unique(values)
-    if len(levels) > 2:
-        raise ValueError(f"{path} has more than two values: if it is a blurred or a JPEG mask, give --threshold 127")
-    return values > levels[0] if len(levels) == 2 else values > 0
+    if values.max() <= threshold and len(np.unique(values)) == 2:
+        raise ValueError(f"{path} has two values, and neither is above the threshold: lower it")
+    return values > threshold
 
 
 def write(path: Path, values: np.ndarray) -> None:

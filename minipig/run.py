@@ -164,8 +164,13 @@ def load_pair(folder: Path, device: torch.device | str = "cpu", rule: str | None
     if not path.exists():
         if (folder / "pair").is_dir():
             raise FileNotFoundError(f"{folder} is a demo's folder; its run is {folder / 'pair'}")
-        why = "has not finished training: repeat its train command" if folder.is_dir() else "does not exist: train it first"
+        why = "does not exist: train it first"
+        if folder.exists():
+            begun = (folder / "config.json").exists()
+            why = "has not finished training: repeat its train command" if begun else "is none: it has no config.json"
         raise FileNotFoundError(f"{path} is not there; the run {folder} {why}")
+    if rule and rule not in RULES:
+        raise ValueError(f"there is no rule {rule}; there are {', '.join(RULES)}")
     saved = load_checkpoint(path, {"config", "model_x", "model_y"})
     try:
         config = Config(**saved["config"])

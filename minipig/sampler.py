@@ -12,7 +12,7 @@ from typing import Callable, Iterator
 import torch
 from torch import Tensor
 
-from .guider import Denoiser, GuideRule
+from .guider import Denoiser, GuideRule, Previous
 from .schedule import Schedule
 from .seeds import SampleNoise
 
@@ -119,6 +119,19 @@ def corrected(
         x, y = state.x_next, state.y_next
 
 
+def grid_of(rule: GuideRule, schedule: Schedule, steps: int | None, solver: str) -> list[int]:
+    """The levels that a solver takes in so many steps; None is what it needs.
+
+    Raises ValueError if steps is not in 1..T, or not those that the rule `Previous` was trained for.
+    """
+    kind = SOLVERS[solver]
+    steps = kind["steps"] if steps is None else steps
+    if isinstance(rule, Previous) and (rule.steps, rule.spacing) != (steps, kind["spacing"]):
+        learnt = f"{rule.steps} steps, spaced {rule.spacing}"
+        raise ValueError(f"the rule previous is trained for {learnt}: it cannot be sampled in {steps} by {solver}")
+    return schedule.grid(steps, kind["spacing"])
+
+
 @torch.no_grad()
 def sample(
     pair: PairModel,
@@ -136,12 +149,11 @@ def sample(
 
     size: height and width. Masks are ±1 (x0_hat > 0), slices in [-1, 1], both (B, 1, H, W) float32. Pair i starts from
     noise that depends on `seed` and i alone, whatever the batch. solver: one of SOLVERS; steps: None is
-    what it needs. Raises ValueError if steps is not in 1..T.
+    what it needs. Raises ValueError as `grid_of` does.
     """
-    kind = SOLVERS[solver]
-    grid = pair.schedule.grid(kind["steps"] if steps is None else steps, kind["spacing"])
+    grid, order = grid_of(pair.rule, pair.schedule, steps, solver), SOLVERS[solver]["order"]
     for start in range(first, first + n, batch):
         noise = SampleNoise(seed, range(start, min(start + batch, first + n)), device)
-        for state in walk(pair, noise((1, *size)), noise((1, *size)), grid, eta, noise, order=kind["order"]):
+        for state in walk(pair, noise((1, *size)), noise((1, *size)), grid, eta, noise, order=order):
             pass
         yield torch.where(state.x0_hat > 0, 1.0, -1.0).cpu(), state.y0_hat.cpu()

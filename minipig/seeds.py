@@ -35,5 +35,5 @@ class SampleNoise:
 def seeded_network(build, seed: int) -> torch.nn.Module:
     """build() with the initial weights that `seed` fixes; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone
         return build()

@@ -71,11 +71,12 @@ def fit(
     """Train `model` in place on its own device; yield a Progress after each step, and one first if a checkpoint is resumed.
 
     loss(model, pair) is the mean over a NoisyPair, such as guider_loss; `guider` is the frozen model_x of its x0_hat. Batch
-    and noise of step k follow from the seed and k alone. With `checkpoint`, the state is saved there every `every` steps,
-    at the end, and when the loop is left early or interrupted; an existing file is resumed: on a CPU with equal threads the
-    weights end bit-equal to an undisturbed run's. Raises ValueError for a foreign or damaged checkpoint, or one that another
-    process is at work on, and FloatingPointError if the loss or its gradient is not finite: on a CPU before that step is
-    taken, on a GPU, whose losses are read every `every` steps, before it is saved.
+    and noise of step k follow from the seed and k alone, on the levels of the default Schedule. With `checkpoint`, the state
+    is saved there every `every` steps, at the end, and when the loop is left early or interrupted; an existing file is
+    resumed: on a CPU with equal threads the weights end bit-equal to an undisturbed run's. Raises ValueError for a checkpoint
+    that is damaged, of other settings, pairs or layers, or that another process is at work on, and FloatingPointError if the
+    loss or its gradient is not finite: on a CPU before that step is taken, on a GPU, whose losses are read every `every`
+    steps, before it is saved.
 
     Under torchrun (devices.process_group) the processes share each batch, and process 0 writes.
     """
@@ -111,6 +112,7 @@ def fit(
             yield Progress(step, losses, model, average)
         model.train()
         network, saved, whole = torch.compile(model) if speed.compiled else model, step, True
+        buffers = [buffer.clone() for buffer in model.buffers()]  # a forward pass moves the statistics of batches
         if processes > 1:
             network = DistributedDataParallel(network)  # averages the gradients of all processes
         try:
@@ -129,6 +131,7 @@ def fit(
                 whole = False
                 optimiser.step()
                 update_average(average, model, min(training.ema, (step + 1) / (step + 11)))
+                buffers = [buffer.clone() for buffer in model.buffers()]
                 step += 1
                 whole = True
                 if due and writes:
@@ -138,6 +141,8 @@ def fit(
         except (KeyboardInterrupt, GeneratorExit):
             if writes and whole and saved < step:
                 read()
+                for buffer, before in zip(model.buffers(), buffers):
+                    buffer.copy_(before)
                 save()
             raise
 
@@ -204,7 +209,7 @@ def batch_indices(n: int, training: Training, step: int) -> Tensor:
 
 
 def rate(training: Training, step: int) -> float:
-    """The learning rate of step `step`, 0-based: linear up over `warmup` steps, then half a cosine down to zero."""
+    """The learning rate of step `step`, 0-based: half a cosine down to zero, times a rise over the first `warmup` steps."""
     warm = min(1.0, (step + 1) / training.warmup)
     return training.rate * warm * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / training.steps)).item())
 

@@ -60,7 +60,7 @@ def read(root):
     try:
         pairs = PairFolder(root)
     except (ValueError, OSError) as error:
-        line = explain(error, Namespace(out=None))
+        line = explain(error, Namespace(command="train", out=None))
         assert "\n" not in line and str(root) in line and len(line) < 400, line
         return line
     return pairs.masks[0, 0].numpy(), (pairs.images[0, 0].numpy() + 1) * 127.5

@@ -1,6 +1,7 @@
 """The lab: exact verdicts that follow from theory, every variant trained in miniature, and a rule from outside."""
 
 import json
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -249,3 +250,66 @@ def test_ranking_is_by_the_mean_rank_over_the_seeds_that_all_have():
         "between": dict(seeds=[0], fd=[2.0], fd_lesion=[2.0], agreement=[0.2], dice=[0.2]),  # 3, 2, 2, 2
     }
     assert list(ranked(rows)) == ["best", "between", "nearest", "right", "wrong", "unknown"]
+
+
+def test_costs_are_the_median_over_seeds_since_a_pause_may_be_in_one(done, tmp_path):
+    """A record's seconds go on while a computer sleeps."""
+    out, result = done
+    shutil.copytree(out.with_suffix(""), tmp_path / "lab")
+    for seed, seconds in ((0, 9e9), (1, 8.0)):
+        path = tmp_path / "lab" / f"fold_{seed}.json"
+        records = json.loads(path.read_text())
+        records["network/two-heads"]["seconds"] = seconds
+        path.write_text(json.dumps(records))
+    shop = lab.Workshop(SMALL, tmp_path / "lab", out.parent / "work", CPU, lab.lab_methods("ddim", 2), LAB_NETWORKS)
+    assert lab.trained_rows(shop, "ddim")["two-heads"]["training_seconds"] == 8.0
+
+
+class Wrong(Clean):
+    gives = staticmethod(lambda x0_hat: x0_hat)
+
+    def sample(self, state):
+        return self.gives(state.x0_hat)
+
+
+@pytest.mark.parametrize(
+    "gives, told",
+    [
+        (lambda x: x[:, 0], r"Wrong.sample returned \(2, 32, 32\) of torch.float32 for a mask \(2, 1, 32, 32\)"),
+        (lambda x: x.double(), "of torch.float64 for a mask"),
+        (lambda x: x * torch.nan, "values that are not finite"),
+        (lambda x: x.numpy(), "returned a ndarray"),
+        (lambda x: None, "returned a NoneType"),
+    ],
+)
+def test_a_guide_that_is_none_is_told_before_anything_is_trained(entered, monkeypatch, gives, told):
+    monkeypatch.setattr(Wrong, "gives", staticmethod(gives))
+    with pytest.raises(ValueError, match=told):
+        enter("wrong", Wrong, version="1")
+    with pytest.raises(ValueError, match=told):
+        exact_verdict(Wrong(), 4, 4)
+    assert "wrong" not in VARIANTS
+
+
+def test_what_has_no_exact_verdict_is_refused(entered):
+    with pytest.raises(ValueError, match="needs more than a pixel"):
+        exact_verdict(lab.RULES["binarised"](), 4, 4)
+    for none in ("clean", Clean):
+        with pytest.raises(ValueError, match="a rule has the methods train and sample"):
+            exact_verdict(none, 4, 4)
+
+    class Asking(Clean):
+        def __init__(self, k):
+            self.k = k
+
+    with pytest.raises(ValueError, match="must do without arguments"):
+        enter("asking", Asking)
+
+
+def test_the_exact_worlds_alone_keep_what_is_recorded(quick, done, tmp_path):
+    """Another solver's records are others: asked into the same file, the lab refuses, even for the exact worlds."""
+    out, _ = done
+    before = out.read_bytes()
+    with pytest.raises(ValueError, match="solver 'ddim' there, 'dpm\\+\\+2m' here"):
+        run_lab(out, out.parent / "work", CPU, SMALL, names=["clean"], quick=True, solver="dpm++2m")
+    assert out.read_bytes() == before

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -84,7 +85,20 @@ def test_a_rule_that_trains_alike_may_sample_and_no_other(trained, capsys):
     assert "was trained by the rule clean; matched needs another training" in refused(
         capsys, "sample", trained, "--rule", "matched"
     )
-    assert "rule 'sign' there, None here" in refused(capsys, "sample", trained, "--steps", 3, "--out", trained / "by sign")
+    assert "rule 'sign' there, 'clean' here" in refused(capsys, "sample", trained, "--steps", 3, "--out", trained / "by sign")
+
+
+def test_a_run_that_was_trained_anew_is_another_and_one_by_another_path_is_not(trained, tmp_path, monkeypatch, capsys):
+    again = tmp_path / "again"
+    shutil.copytree(trained, again, ignore=shutil.ignore_patterns("*.ckpt"))
+    ask = ("-n", 2, "--steps", 3, "--out", tmp_path / "drawn")
+    assert run("sample", again, *ask) == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("sample", "again", *ask, "--rule", "clean") == 0
+    saved = torch.load(again / "pair.pt", weights_only=True)
+    saved["model_y"] = {name: weight + 1 for name, weight in saved["model_y"].items()}
+    torch.save(saved, again / "pair.pt")
+    assert "was made with another configuration (weights " in refused(capsys, "sample", "again", *ask)
 
 
 def test_the_losses_can_be_looked_at_while_they_are_learnt(tmp_path, monkeypatch):
@@ -203,6 +217,8 @@ def test_agreement_needs_held_out_patients(folder, tmp_path, capsys):
 
 def test_truncated_and_unfinished_runs(trained, tmp_path, capsys):
     (tmp_path / "half").mkdir()
+    assert "half is none: it has no config.json" in refused(capsys, "sample", tmp_path / "half")
+    shutil.copy(trained / "config.json", tmp_path / "half")
     assert "has not finished training" in refused(capsys, "sample", tmp_path / "half")
     whole = (trained / "pair.pt").read_bytes()
     (tmp_path / "half" / "pair.pt").write_bytes(whole[: len(whole) // 2])
@@ -289,3 +305,22 @@ def test_memory_that_ran_out_is_told_with_what_helps():
     """For train a smaller batch would be another training, which the same folder refuses."""
     for command, cure in (("train", "--accumulate 2"), ("sample RUN", "lower --batch"), ("table1", "smaller --size")):
         assert cure in explain(torch.OutOfMemoryError("CUDA out of memory"), parser().parse_args(command.split()))
+
+
+def test_the_rule_previous_is_not_demonstrated_in_other_steps_than_it_learns(tmp_path, capsys):
+    assert "cannot be sampled in 50 by ddim" in refused(capsys, "demo", "--rule", "previous", "--out", tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize("kind", ["--solvers", "--completions"])
+def test_a_benchmark_goes_into_a_file(trained, tmp_path, capsys, kind):
+    assert "--out is a file, such as" in refused(capsys, "bench", kind, trained, "--out", tmp_path / "bb")
+
+
+def test_an_error_that_only_speaks_of_memory_is_not_told_as_a_lack_of_it(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setitem(cli.COMMANDS, "phantoms", fails)
+    with pytest.raises(RuntimeError, match="illegal"):
+        run("phantoms", "--out", "nowhere")

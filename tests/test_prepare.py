@@ -9,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from minipig import prepare as module
 from minipig.__main__ import main
 from minipig.data import PairFolder
+from minipig.layouts import LAYOUTS, Layout
 from minipig.pairs import groups
-from minipig.prepare import LAYOUTS, Layout, prepare, told
+from minipig.prepare import prepare, told
 
 PLAIN = Layout("images/*.png", "masks/{stem}.png")
 
@@ -141,12 +143,10 @@ def test_a_jpeg_mask_is_thresholded_only_when_asked(tmp_path, capsys):
     put(root, "truth/a.jpg", outline((5, 5, 12, 20)), quality=40)
     ask = ["prepare", root, tmp_path / "dst", "--images", "scans/*.jpg", "--masks", "truth/{stem}.jpg"]
     assert run(*ask) == 2
-    assert (
-        "its mask has more than two values: if it is a blurred or a JPEG mask, give --threshold 127"
-        in capsys.readouterr().err
-    )
-    assert run(*ask[:2], tmp_path / "again", *ask[3:], "--threshold", 127) == 0
-    assert PairFolder(tmp_path / "again").masks[0, 0, 5:12, 5:20].float().mean() > 0.9
+    assert "a mask must hold two: give --threshold, 127 for blurred or JPEG masks" in capsys.readouterr().err
+    assert not (tmp_path / "dst").exists()  # so that the same command with that option is not refused
+    assert run(*ask, "--threshold", 127) == 0
+    assert PairFolder(tmp_path / "dst").masks[0, 0, 5:12, 5:20].float().mean() > 0.9
 
 
 def test_patients_come_from_the_path_and_sixteen_bits_are_kept(tmp_path):
@@ -176,7 +176,10 @@ def test_each_file_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
     report = prepare(root, tmp_path / "dst", PLAIN)
     assert PairFolder(tmp_path / "dst").names == ["good.png"] and report["pairs"] == 1
     assert report["left_out"] == {
-        "its image cannot be read as an image": ["images/broken.png", "images/empty.png"],
+        "its image cannot be read as an image (image file is truncated); replace the file": ["images/broken.png"],
+        "its image cannot be read as an image (cannot identify image file 'its image'); replace the file": [
+            "images/empty.png"
+        ],
         "the mask is full": ["images/full.png"],
         "a link that leads out of the folder": ["images/link.png"],
     }
@@ -207,7 +210,7 @@ def test_repeated_it_ends_the_same_and_another_layout_is_refused(busi, tmp_path,
     [
         (["--images", "*.png"], "give --images and --masks, or --layout busi, bus-uclm, isic2018"),
         (["--images", "*.bmp", "--masks", "x"], "has no images *.bmp"),
-        (["--images", "images/*.png", "--masks", "{patient}.png"], "has a field that is neither {folder} nor {stem}"),
+        (["--images", "images/*.png", "--masks", "{patient}.png"], "in braces stand folder, stem, or the * of --images"),
         (
             ["--images", "images/*.png", "--masks", "masks/{stem}.png", "--patient", "("],
             "--patient ( is no regular expression",
@@ -227,3 +230,158 @@ def test_what_means_nothing_is_told_in_one_line(tmp_path, capsys, arguments, mes
 def test_a_folder_that_is_not_there(tmp_path, capsys):
     assert run("prepare", tmp_path / "nowhere", tmp_path / "dst", "--layout", "busi") == 2
     assert "nowhere is not a folder" in capsys.readouterr().err
+
+
+# ---- what would spoil a set, or the pairs
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("place", ["", "ready", "images/ready"])
+def test_the_source_is_never_written_into(bus_uclm, capsys, place):
+    before = contents(bus_uclm)
+    assert run("prepare", bus_uclm, bus_uclm / place, "--layout", "bus-uclm") == 2
+    assert "which is to stay as it is" in capsys.readouterr().err and contents(bus_uclm) == before
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(bus_uclm, tmp_path, capsys):
+    put(tmp_path / "mine", "images/ALWI_000.png", picture(5))
+    before = contents(tmp_path / "mine")
+    assert run("prepare", bus_uclm, tmp_path / "mine", "--layout", "bus-uclm") == 2
+    assert "is not empty; give a new folder" in capsys.readouterr().err and contents(tmp_path / "mine") == before
+
+
+@pytest.mark.parametrize(
+    "images, masks, merge, names",
+    [
+        ("*.png", "masks/{stem}*.png", False, ["a2.png"]),  # of 1, 10 and a2, the first two want the same mask
+        ("*.png", "masks/{stem}*.png", True, ["a2.png"]),
+        ("*.png", "masks/{stem}.png", False, ["10.png", "a2.png"]),  # 1 has none
+    ],
+)
+def test_a_mask_that_fits_two_images_is_given_to_neither(tmp_path, images, masks, merge, names):
+    root = tmp_path / "src"
+    for k, name in enumerate(("1", "10", "a2")):
+        put(root, f"{name}.png", picture(k))
+    for name in ("10", "a2"):
+        put(root, f"masks/{name}.png", outline((5, 5, 9, 12)))
+    report = prepare(root, tmp_path / "dst", Layout(images, masks, merge=merge))
+    assert PairFolder(tmp_path / "dst").names == names
+    if len(names) == 1:
+        assert report["left_out"] == {
+            "its mask fits another image, too: make --masks, or --images, narrower": ["1.png", "10.png"]
+        }
+
+
+def test_an_image_that_is_taken_for_a_mask_is_told(tmp_path):
+    root = tmp_path / "src"
+    for name in ("case1", "case1_post"):
+        put(root, f"{name}.png", picture(len(name)))
+        put(root, f"{name}_mask.png", outline((5, 5, 9, 12)))
+    put(root, "case2.png", picture(2)), put(root, "case2_mask.png", outline((5, 5, 9, 12)))
+    report = prepare(root, tmp_path / "dst", Layout("*.png", "{stem}_*.png"))
+    assert PairFolder(tmp_path / "dst").names == ["case2.png"]
+    assert ["case1_post.png"] in report["left_out"].values() and ["case1.png"] in report["left_out"].values()
+
+
+def test_what_has_vanished_from_the_source_is_refused_or_taken_away(bus_uclm, tmp_path, capsys):
+    dst = tmp_path / "dst"
+    prepare(bus_uclm, dst, LAYOUTS["bus-uclm"])
+    outline((0, 0, 0, 0), colour=(0, 0, 0)).save(bus_uclm / "masks/ALWI_001.png")
+    assert prepare(bus_uclm, dst, LAYOUTS["bus-uclm"])["pairs"] == 3
+    assert PairFolder(dst).names == ["ALWI_000.png", "CHCO_000.png", "CHVI_005.png"]
+    (bus_uclm / "images/ALWI_000.png").unlink()
+    before = contents(dst)
+    assert run("prepare", bus_uclm, dst, "--layout", "bus-uclm") == 2
+    assert "ALWI_000.png does not come from" in capsys.readouterr().err and contents(dst) == before
+
+
+def test_names_never_collide(tmp_path):
+    root = tmp_path / "src"
+    for k, folder in enumerate(("P1/2", "P1_2", "p1_2/x")):
+        put(root, f"{folder}/img.png", picture(k))
+        put(root, f"{folder}/mask.png", outline((5, 5, 9, 12)))
+    report = prepare(root, tmp_path / "dst", Layout("**/img.png", "{folder}/mask.png"))
+    assert report["pairs"] == len(PairFolder(tmp_path / "dst")) == 3
+
+
+def test_interrupted_it_leaves_every_patient_in_the_list(bus_uclm, tmp_path, monkeypatch):
+    wrote, write = [], module.write
+
+    def stopping(path, values):
+        if len(wrote) == 4:
+            raise KeyboardInterrupt
+        wrote.append(path), write(path, values)
+
+    monkeypatch.setattr(module, "write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(bus_uclm, tmp_path / "dst", LAYOUTS["bus-uclm"])
+    assert PairFolder(tmp_path / "dst").patients == ["ALWI", "ALWI"]
+
+
+def test_endings_in_capitals_are_found_and_those_that_mean_nothing_are_told(tmp_path):
+    root = tmp_path / "src"
+    for k, name in enumerate(("a.png", "b.PNG", "c.Png")):
+        put(root, f"images/{name}", picture(k), format="PNG")
+        put(root, f"masks/{name}", outline((5, 5, 9, 12)), format="PNG")
+    put(root, "images/d.gif", picture(4))
+    report = prepare(root, tmp_path / "dst", replace(PLAIN, images="images/*.*"))
+    assert report["pairs"] == 3 and list(report["left_out"].values()) == [["images/d.gif"]]
+    assert prepare(root, tmp_path / "again", PLAIN)["pairs"] == 3
+    with pytest.raises(ValueError, match=r"has no images images/\*.gif, but 1 files such as images/d.gif; convert them"):
+        prepare(root, tmp_path / "none", replace(PLAIN, images="images/*.gif"))
+
+
+def test_masks_of_one_bit_and_of_labels_are_thresholded_by_their_values(tmp_path):
+    root, labels = tmp_path / "src", np.zeros((20, 30), np.uint8)
+    labels[5:9, 5:12], labels[10:12, 5:12] = 1, 2
+    put(root, "images/bit.png", picture(0)), put(root, "masks/bit.png", outline((5, 5, 9, 12)).convert("1"))
+    put(root, "images/label.png", picture(1)), put(root, "masks/label.png", Image.fromarray(labels))
+    put(root, "images/one.png", picture(2)), put(root, "masks/one.png", Image.fromarray(np.minimum(labels, 1)))
+    report = prepare(root, tmp_path / "0", replace(PLAIN, threshold=0))
+    assert report["pairs"] == 3 and PairFolder(tmp_path / "0").masks.sum((1, 2, 3)).tolist() == [28, 42, 42]
+    report = prepare(root, tmp_path / "127", replace(PLAIN, threshold=127))
+    assert PairFolder(tmp_path / "127").names == ["bit.png"]
+    assert report["left_out"]["its mask has two values, and neither is above the threshold: lower it"] == ["images/one.png"]
+    with pytest.raises(ValueError, match="--threshold must be at least 0, not -1"):
+        prepare(root, tmp_path / "below", replace(PLAIN, threshold=-1))
+
+
+def test_masks_whose_names_share_a_number_with_their_image(tmp_path):
+    """BUS-BRA: Images/bus_0001-l.png and Masks/mask_0001-l.png."""
+    root = tmp_path / "BUSBRA"
+    for k in (1, 2):
+        put(root, f"Images/bus_000{k}-l.png", picture(k))
+        put(root, f"Masks/mask_000{k}-l.png", outline((5, 5, 9, 12)))
+    layout = Layout("Images/bus_*.png", "Masks/mask_{*}.png", r"bus_(\d+)")
+    assert prepare(root, tmp_path / "dst", layout)["patients"] == 2
+    assert PairFolder(tmp_path / "dst").names == ["bus_0001-l.png", "bus_0002-l.png"]
+
+
+def test_isic_unpacked_into_folders_of_the_archives_names(isic, tmp_path):
+    for folder in list(isic.iterdir()):
+        folder.rename(isic / "moved")
+        (isic / folder.name).mkdir()
+        (isic / "moved").rename(isic / folder.name / folder.name)
+    assert prepare(isic, tmp_path / "dst", LAYOUTS["isic2018"])["pairs"] == 3
+
+
+@pytest.mark.parametrize(
+    "masks, message",
+    [
+        ("masks/a.png", "is one for all images; say {stem} where their names differ"),
+        ("masks/{stem[x]}.png", "in braces stand folder, stem, or the * of --images"),
+        ("masks/{stem.x}.png", "in braces stand folder, stem, or the * of --images"),
+        ("masks/{stem.png", "in braces stand folder, stem, or the * of --images"),
+        ("../elsewhere/{stem}.png", "outside of SRC: give as SRC a folder that holds images and masks"),
+        ("nowhere/{stem}.png", "no mask nowhere/{stem}.png"),
+    ],
+)
+def test_patterns_of_masks_that_mean_nothing(tmp_path, capsys, masks, message):
+    put(tmp_path / "src", "images/a.png", picture(0))
+    put(tmp_path / "src", "masks/a.png", outline((5, 5, 9, 12)))
+    put(tmp_path, "elsewhere/a.png", outline((5, 5, 9, 12)))
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", "--images", "images/*.png", "--masks", masks) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "dst").exists()

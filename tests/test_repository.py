@@ -6,6 +6,7 @@ import io
 import json
 import re
 import subprocess
+import textwrap
 import tokenize
 from pathlib import Path
 
@@ -111,3 +112,13 @@ def test_links_lead_somewhere():
             text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
             assert link.startswith("https://") or (path.parent / link).exists(), (path, link)
+
+
+def test_the_readmes_python_runs_as_it_stands(tmp_path, monkeypatch):
+    (block,) = re.findall(r"in a few seconds:\n\n((?:    .*\n|\n)+)", (ROOT / "README.md").read_text())
+    names = {}
+    monkeypatch.chdir(ROOT)
+    exec(textwrap.dedent(block).replace("runs/pairs.png", str(tmp_path / "pairs.png")), names)
+    assert (
+        names["masks"].shape == names["slices"].shape == (16, 1, 32, 32) and (tmp_path / "pairs.png").stat().st_size > 9_999
+    )

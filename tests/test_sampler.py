@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minipig.exact import Gaussian
-from minipig.guider import Clean, Matched
+from minipig.guider import Clean, Matched, Previous
 from minipig.sampler import PairModel, corrected, sample, walk
 from minipig.schedule import Schedule
 from minipig.seeds import SampleNoise, generator
@@ -112,6 +112,14 @@ def test_samples_are_masks_and_slices_in_range(networks):
 def test_steps_outside_the_schedule_are_refused(networks):
     with pytest.raises(ValueError, match="0 sampling steps"):
         next(sample(networks, 1, (16, 16), steps=0))
+
+
+def test_the_previous_mask_is_sampled_on_the_levels_it_was_trained_for(networks):
+    pair = PairModel(networks.model_x, networks.model_y, SCHEDULE, Previous(4))
+    assert len(next(sample(pair, 1, (16, 16), steps=4))) == 2
+    for how in (dict(steps=5), dict(steps=4, solver="dpm++2m")):
+        with pytest.raises(ValueError, match="trained for 4 steps, spaced uniform: it cannot be sampled in"):
+            next(sample(pair, 1, (16, 16), **how))
 
 
 def test_an_eta_without_meaning_is_refused(networks):

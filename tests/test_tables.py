@@ -1,6 +1,7 @@
 """The protocol in miniature: no leak between folds, every record made once, resumed after a kill, and tables as promised."""
 
 import json
+import multiprocessing
 import shutil
 import subprocess
 from dataclasses import replace
@@ -261,6 +262,23 @@ def test_two_processes_on_one_fold_keep_each_others_records(tmp_path):
     assert {name: unit["value"] for name, unit in Records(path).units.items()} == {"a": 1, "b": 2}
 
 
+def write_records(path, mine):
+    records = Records(path)
+    for i in range(50):
+        records.keep(f"{mine}/{i}", {"key": "k"})
+
+
+def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
+    path, processes = tmp_path / "r.json", multiprocessing.get_context("spawn")
+    both = [processes.Process(target=write_records, args=(path, name)) for name in "ab"]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert Records(path).units.keys() == {f"{name}/{i}" for name in "ab" for i in range(50)}
+
+
 def test_the_commit_is_named_where_there_is_one(monkeypatch):
     def git(words, **_):
         return subprocess.CompletedProcess(words, returncode, stdout)
@@ -287,6 +305,19 @@ def test_a_record_of_other_settings_is_no_row(done, tmp_path):
         (tmp_path / f"fold_{fold}.json").write_text(json.dumps(records))
     rows = tables.table_rows(Workshop(SMALL, tmp_path, tmp_path, CPU), 2)
     assert "real" not in rows and "real+PIG_4" in rows
+
+
+def test_a_fold_of_which_a_seed_is_missing_is_no_part_of_a_row(done, tmp_path):
+    out, _ = done
+    for fold in (0, 1):
+        records = json.loads((out / f"fold_{fold}.json").read_text())
+        if fold == 1:
+            del records["segment/real/1"]
+        (tmp_path / f"fold_{fold}.json").write_text(json.dumps(records))
+    rows = tables.table_rows(Workshop(SMALL, tmp_path, tmp_path, CPU), 2)
+    whole = tables.table_rows(Workshop(SMALL, out, out, CPU), 2)
+    assert rows["real"]["dice"] == whole["real"]["dice"][: SMALL.segmenter_seeds]
+    assert show(2, rows, SMALL.segmenter_seeds, SMALL.folds)
 
 
 def test_keys_depend_on_what_decides_a_unit_and_on_nothing_else(tmp_path):

@@ -13,6 +13,7 @@ from minipig.guider import NoisyPair, guider_loss
 from minipig.phantoms import phantoms
 from minipig.schedule import Schedule
 from minipig.seeds import generator, seeded_network
+from minipig.segmentation import SegmentationUNet
 from minipig.train import Speed, Training, batch_indices, fit, rate, update_average
 from minipig.unet import PRESETS, PairedUNet
 
@@ -63,6 +64,35 @@ def test_a_training_killed_mid_step_resumes_bit_equal(tmp_path, undisturbed):
     assert equal(load_checkpoint(checkpoint, set()), undisturbed[1])
     assert equal(resumed.average.state_dict(), undisturbed[0].average.state_dict())
     assert resumed.losses == undisturbed[0].losses
+
+
+def test_ctrl_c_in_a_step_leaves_the_statistics_of_batches_as_before_it(tmp_path):
+    """A network with BatchNorm: the interrupted step's forward pass has moved them, and the step will be taken again."""
+    pairs, training, calls = phantoms(10, (16, 16)), Training(steps=12, batch=4, warmup=2), []
+
+    def segment(stops):
+        def loss(net, pair):
+            calls.append(pair)
+            error = (net(pair.y0) - pair.x0).square().mean()
+            if len(calls) == stops:
+                raise KeyboardInterrupt
+            return error
+
+        return loss
+
+    def run(name, stops=None):
+        calls.clear()
+        net = seeded_network(lambda: SegmentationUNet(8), 0)
+        for progress in fit(net, segment(stops), pairs, training, tmp_path / name, every=5):
+            pass
+        return progress
+
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped", stops=8)
+    assert load_checkpoint(tmp_path / "stopped", set())["step"] == 7
+    again, whole = run("stopped"), run("whole")
+    assert len(calls) == 12 and equal(again.model.state_dict(), whole.model.state_dict())
+    assert equal(again.average.state_dict(), whole.average.state_dict())
 
 
 def test_a_finished_training_is_not_repeated(tmp_path, undisturbed):

@@ -14,8 +14,9 @@ from ..data import PairFolder
 from ..files import held, write_json
 from ..pairs import Pairs
 from ..phantoms import phantoms
+from ..rules import RULES
 from ..run import Config, claim_folder, load_data, require, train_pair
-from ..sampler import SOLVERS, PairModel, sample, walk
+from ..sampler import SOLVERS, PairModel, grid_of, sample, walk
 from ..schedule import Schedule
 from ..seeds import SampleNoise
 from ..segmentation import SCORES, SegmentationUNet
@@ -40,7 +41,7 @@ class Demo:
     solver: str = "ddim"
 
     def __post_init__(self):
-        Schedule().grid(self.sampling_steps)
+        grid_of(RULES[self.pair.rule](), Schedule(), self.sampling_steps, self.solver)
         require(1, synthetic=self.synthetic)
         if self.pair.seed in (FRESH, TEST, JUDGE):
             raise ValueError(f"seed {self.pair.seed} draws the phantoms that the demo tests on; choose another")
@@ -91,7 +92,7 @@ def sample_folder(
     batch: int = 64,
     solver: str = "ddim",
 ) -> Pairs:
-    """Sample n pairs into `folder` as PNG, batch by batch; those already in its manifest are kept. What PairFolder reads.
+    """Sample pairs into `folder` as PNG, batch by batch, until it holds n (or more: none is deleted). What PairFolder reads.
 
     Raises ValueError if another process is at it.
     """

@@ -116,19 +116,23 @@ def table_rows(workshop: Workshop, table: int) -> dict[str, dict[str, list[float
     """The rows, each over the folds 0, 1, ... up to the first in which a record of it is missing, or of other settings."""
     p, rows, ended = workshop.protocol, {}, set()
     for k, records in enumerate(workshop.records):
+        of_this_fold: dict[str, list[dict | None]] = {}
         for function, arguments in plan(p, table, k):
             name = row_name(*arguments[:2]) if function is segment else arguments[0]
             unit = segment_unit if function is segment else measure_unit
             record = records.find(*unit(workshop, workshop.folds[k], *arguments))
-            if record is None or name in ended:
-                ended.add(name)
+            of_this_fold.setdefault(name, []).append(record)
+        ended |= {name for name, found in of_this_fold.items() if None in found}
+        for name, found in of_this_fold.items():
+            if name in ended:
                 continue
             row = rows.setdefault(name, {})
-            for key in SCORES if function is segment else DISTANCES:
-                if key in record:
-                    row.setdefault(key, []).append(record[key])
-            if "fresh" in record:
-                row.setdefault("fresh_dice", []).append(record["fresh"]["dice"])
+            for record in found:
+                for key in SCORES if table == 2 else DISTANCES:
+                    if key in record:
+                        row.setdefault(key, []).append(record[key])
+                if "fresh" in record:
+                    row.setdefault("fresh_dice", []).append(record["fresh"]["dice"])
     return rows
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Callable
 
-from ..files import write_json
+from ..files import held, write_json
 
 
 def digest(key: dict) -> str:
@@ -70,6 +70,7 @@ class Records:
 
     def keep(self, name: str, record: dict) -> dict:
         """The record, saved as that of the unit `name`."""
-        self.units = self.read() | {name: record}  # another process may have added to the file meanwhile
-        write_json(self.path, self.units)
+        with held(self.path, wait=True):
+            self.units = self.read() | {name: record}  # another process may have added to the file meanwhile
+            write_json(self.path, self.units)
         return record

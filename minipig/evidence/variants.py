@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..guider import Clean, Denoiser, GuideRule
-from ..rules import RULES, TRAINED_AS, asked, loss_of
+from ..rules import RULES, TRAINED_AS, asked, checked, loss_of
 from ..sampler import SOLVERS, PairModel, corrected
 from ..schedule import Schedule
 from . import pig, swapped, two_heads
@@ -35,7 +35,8 @@ def with_corrections(guider: Denoiser, model_y: Denoiser, start: Start) -> tuple
     grid = schedule.grid(start.steps, SOLVERS[start.solver]["spacing"])
     with torch.no_grad():
         x_T, y_T = (start.noise((1, *start.size)) for _ in range(2))
-        *_, last = corrected(pair, x_T, y_T, grid, start.noise)
+        for last in corrected(pair, x_T, y_T, grid, start.noise):
+            pass
     return signs(last.x0_hat), last.y0_hat
 
 
@@ -76,8 +77,9 @@ def enter(name: str, rule: type[GuideRule], trained_as: str | None = None, versi
 
     rule: a class, of which rule() is a guide rule of one channel. trained_as: the rule in the lab whose model_y it shares, if
     it only samples apart. version: None is the rule's `fingerprint`, so that a rule that has been changed is trained and
-    measured anew. Raises ValueError for the name of what the package brings, what is not such a class, a rule that is not
-    there to be shared or learns by another loss, and one whose source cannot be read.
+    measured anew. Raises ValueError for the name of what the package brings, what is not such a class, guides that are not
+    finite tensors of the mask's shape, a rule that is not there to be shared or learns by another loss, and one whose source
+    cannot be read.
     """
     if name in VARIANTS and not VARIANTS[name].version:
         raise ValueError(f"{name} is in the package already; give your rule another name")
@@ -87,6 +89,10 @@ def enter(name: str, rule: type[GuideRule], trained_as: str | None = None, versi
         raise ValueError(f"there is no rule {trained_as} to share model_y with; there are {', '.join(RULES)}")
     if trained_as is not None and getattr(rule, "loss", None) is not getattr(RULES[trained_as], "loss", None):
         raise ValueError(f"{name} has a loss of its own, which the model_y of {trained_as} does not learn by")
+    try:
+        checked(rule())
+    except TypeError as error:
+        raise ValueError(f"{name}: {rule.__name__}() must do without arguments ({error}); give each a default") from error
     register(name, rule, trained_as, "-" + (version or fingerprint(rule)))
 
 

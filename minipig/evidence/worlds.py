@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..guider import GuideRule
 from ..mixtures import Mixture, lattice
-from ..rules import asked
+from ..rules import asked, checked
 from ..sampler import State, walk
 from ..schedule import Schedule
 
@@ -40,8 +40,13 @@ def total_variation(world: Mixture, last: State) -> float:
 
 def exact_verdict(rule: GuideRule, steps: int, starts: int = 20) -> dict[str, float]:
     """The total variation that is left in each world, where an ideal model_y has learnt what `rule` shows in training and is
-    asked what it shows in sampling: starts^2 walks of so many steps, from equally likely noise."""
+    asked what it shows in sampling: starts^2 walks of so many steps, from equally likely noise.
+
+    Raises ValueError for what is no rule (`checked`), and for one that says `pixelwise = False`: it needs more than a pixel.
+    """
     found = {}
+    if not getattr(checked(rule), "pixelwise", True):
+        raise ValueError(f"{type(rule).__name__} needs more than a pixel; these worlds of one pixel have no verdict on it")
     for name, world in WORLDS.items():
         pair = world.pair(rule)
         pair.model_y = asked(rule, pair.model_y)

@@ -113,7 +113,7 @@ class Previous:
         self.steps, self.spacing = steps, spacing
 
     def train(self, pair: NoisyPair) -> Tensor:
-        levels = pair.schedule.grid(self.steps, self.spacing)[::-1]
+        levels = pair.schedule.grid(self.steps, self.spacing)[::-1]  # rising: after levels[k] comes levels[k - 1]
         s = torch.from_numpy(np.interp(pair.t.cpu(), levels[1:], levels[:-1])).round().long().to(pair.t.device)
         return pair.schedule.add_noise(pair.x0, s, pair.eps_1)
 

@@ -50,5 +50,6 @@ class _ChannelsLast(torch.autograd.Function):
         dbias = dy.sum((2, 3), dtype=weight.dtype)
         dweight = inverse * ((dy * h).sum((2, 3), dtype=weight.dtype) - mean * dbias)
         slope, level = inverse**2 * average(weight * dweight), inverse * average(weight * dbias)
+        # per sample and channel, dh = of_dy dy + of_h h + rest, z being inverse (h - mean)
         of_dy, of_h, rest = ((z.to(h.dtype)[:, :, None, None]) for z in (inverse * weight, -slope, slope * mean - level))
         return (dy * of_dy).addcmul_(h, of_h).add_(rest), dweight.sum(0), dbias.sum(0), None, None

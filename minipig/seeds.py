@@ -14,7 +14,7 @@ import torch
 def generator(purpose: str, *key: int) -> torch.Generator:
     """A CPU generator whose stream is fixed by `purpose` and the whole numbers of `key`, all of them 0 or more."""
     state = np.random.SeedSequence([zlib.crc32(purpose.encode()), len(key), *key]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)  # 63 bits: torch's seeds have a sign
 
 
 class SampleNoise:

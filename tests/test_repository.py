@@ -67,8 +67,12 @@ def test_the_papers_files_import_no_others():
     """The arrows of the house point one way: what a lecturer prints stands on its own."""
     paper = {"seeds", "schedule", "norm", "unet", "guider", "sampler", "segmentation", "exact", "finite"}
     for name in paper:
-        imports = set(re.findall(r"^from \.(\w+) import", (ROOT / "minipig" / f"{name}.py").read_text(), flags=re.M))
-        assert imports <= paper, name
+        found = list(ast.walk(ast.parse((ROOT / "minipig" / f"{name}.py").read_text())))
+        inside = [node for node in found if isinstance(node, ast.ImportFrom) and node.level]
+        assert {node.module for node in inside} <= paper and all(node.level == 1 for node in inside), name
+        absolute = [alias.name for node in found if isinstance(node, ast.Import) for alias in node.names]
+        absolute += [node.module for node in found if isinstance(node, ast.ImportFrom) and not node.level]
+        assert not any(module.startswith("minipig") for module in absolute), name
 
 
 def test_what_the_readme_shows_is_in_the_repository():

@@ -90,9 +90,10 @@ def enter(name: str, rule: type[GuideRule], trained_as: str | None = None, versi
     if trained_as is not None and getattr(rule, "loss", None) is not getattr(RULES[trained_as], "loss", None):
         raise ValueError(f"{name} has a loss of its own, which the model_y of {trained_as} does not learn by")
     try:
-        checked(rule())
+        own = rule()
     except TypeError as error:
         raise ValueError(f"{name}: {rule.__name__}() must do without arguments ({error}); give each a default") from error
+    checked(own)
     register(name, rule, trained_as, "-" + (version or fingerprint(rule)))
 
 

@@ -1,7 +1,6 @@
 """The command line at work: python -m minipig demo | train | sample | prepare | phantoms | table1 | table2 | lab | bench."""
 
 import argparse
-import hashlib
 import io
 import os
 import re
@@ -25,7 +24,7 @@ from .layouts import LAYOUTS, Layout
 from .options import parser
 from .phantoms import phantoms
 from .prepare import prepare, told
-from .run import SETTINGS, Config, claim_folder, load_data, load_pair, require, train_pair
+from .run import SETTINGS, Config, claim_folder, load_data, load_pair, require, train_pair, weights_of
 from .sampler import SOLVERS, grid_of
 from .train import Speed
 
@@ -61,9 +60,8 @@ def run_sample(args: argparse.Namespace, device: torch.device) -> None:
     if args.agreement and config.data != "phantom" and config.holdout == 0:
         raise ValueError("--agreement needs held-out patients as its yardstick; train with --holdout 0.1 or more")
     out = args.out or args.run / "samples"
-    weights = hashlib.sha256((args.run / "pair.pt").read_bytes()).hexdigest()[:12]
-    how = {"weights": weights, "steps": steps, "seed": args.seed, "solver": args.solver, "rule": args.rule or config.rule}
-    claim_folder(out, how)
+    how = {"steps": steps, "seed": args.seed, "solver": args.solver, "rule": args.rule or config.rule}
+    claim_folder(out, {"weights": weights_of(args.run)} | how)
     pairs = sample_folder(out, pair, args.n, config.size, steps, args.seed, device, args.batch, args.solver)
     draw_figures(out, pair, pairs, steps, args.seed, device, args.solver)
     print(f"{out}/samples.png and {out}/figure_3.png show them")
@@ -143,7 +141,6 @@ COMMANDS = {
 
 def explain(error: Exception, args: argparse.Namespace) -> str:
     """One line: what is wrong and what to do. Our own errors say so themselves."""
-    out = "DST" if args.command == "prepare" else "--out"
     if isinstance(error, (MemoryError, RuntimeError)):
         cures = {
             "train": "repeat the command with --accumulate 2 or more, or a smaller --size",
@@ -152,8 +149,9 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
         return f"the device ran out of memory; {cures.get(args.command, 'give a smaller --size or another --device')}"
     if isinstance(error, OSError) and error.errno is not None:  # from the system: a full disk, a read-only folder
         place = error.filename or args.out or "the output folder"
+        out = "DST" if args.command == "prepare" else "--out"
         return f"{place}: {error.strerror}; what was saved is kept: mend this or change {out}, and repeat the command"
-    return str(error).replace("another --out", f"another {out}").replace("\n", "\\n")  # there may be one in a file's name
+    return str(error).replace("\n", "\\n")  # there may be one in a file's name
 
 
 def main(argv: list[str] | None = None) -> int:

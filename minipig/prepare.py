@@ -104,7 +104,7 @@ def claim(dst: Path, config: dict, names: set[str]) -> None:
     """Make `dst` the home of these pairs, or check that it is. Raises ValueError if it holds anything that is not theirs."""
     if dst.is_dir() and any(dst.iterdir()) and not (dst / "config.json").exists():
         raise ValueError(f"{dst} is not empty; give a new folder")
-    claim_folder(dst, config)
+    claim_folder(dst, config, option="DST")
     for path in sorted([*dst.glob("images/*.png"), *dst.glob("masks/*.png")]):
         if path.name not in names:
             raise ValueError(f"{path} does not come from {config['src']}; take it away, or give a new folder")

@@ -6,6 +6,7 @@ RUN/losses.json      both loss curves; losses.png, a picture of them, grows whil
 RUN/pair.pt          the averaged weights of both networks in half precision: all that sampling needs
 """
 
+import hashlib
 import json
 import platform
 import time
@@ -83,22 +84,22 @@ def load_data(config: Config) -> tuple[Pairs, Pairs | None]:
     return tuple(split(pairs, (1 - config.holdout, config.holdout), config.seed))
 
 
-def claim_folder(folder: Path, config: dict) -> None:
-    """Make `folder` the home of `config`, or check that it is. Raises ValueError that names what differs."""
+def claim_folder(folder: Path, config: dict, option: str = "--out") -> None:
+    """Make `folder`, given as `option`, home of `config`, or check that it is. Raises ValueError that says what differs."""
     path = folder / "config.json"
     mine = json.loads(json.dumps(config))
     if not path.exists():
         if (folder / "manifest.csv").exists():
-            raise ValueError(f"{folder} holds pairs that are not ours; give another --out")
+            raise ValueError(f"{folder} holds pairs that are not ours; give another {option}")
         versions = {"python": platform.python_version(), "torch": torch.__version__}
         return write_json(path, {"config": mine, "versions": versions})
     try:
         theirs = dict(json.loads(path.read_text())["config"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no configuration of minipig; give another --out") from error
+        raise ValueError(f"{path} is no configuration of minipig; give another {option}") from error
     differ = [f"{k} {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in mine | theirs if theirs.get(k) != mine.get(k)]
     if differ:
-        raise ValueError(f"{folder} was made with another configuration ({'; '.join(differ)}); give another --out")
+        raise ValueError(f"{folder} was made with another configuration ({'; '.join(differ)}); give another {option}")
 
 
 def require(low: int, **counts: int) -> None:
@@ -152,6 +153,11 @@ def train_pair(
         save_checkpoint(folder / "pair.pt", {"config": asdict(config), "model_x": half["x"], "model_y": half["y"]})
     meet()
     return load_pair(folder, device)[0]
+
+
+def weights_of(run: Path) -> str:
+    """The hash of a finished run's weights: a run that is trained anew is another, one by another path is not."""
+    return hashlib.sha256((run / "pair.pt").read_bytes()).hexdigest()
 
 
 def load_pair(folder: Path, device: torch.device | str = "cpu", rule: str | None = None) -> tuple[PairModel, Config]:

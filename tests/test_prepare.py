@@ -202,7 +202,7 @@ def test_repeated_it_ends_the_same_and_another_layout_is_refused(busi, tmp_path,
     assert prepare(busi, dst, LAYOUTS["busi"]) == before
     assert {path: path.read_bytes() for path in dst.rglob("*.png")} == files
     assert run("prepare", busi, dst, "--layout", "busi", "--threshold", 9) == 2
-    assert "threshold None there, 9 here" in capsys.readouterr().err
+    assert "threshold None there, 9 here); give another DST" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ mask network  model_x's twin, trained for the purpose: it sees the clean slice a
 U-Net         the segmenter of Table 2
 """
 
-import hashlib
 import platform
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..conditional import complete, knows
 from ..files import load_checkpoint, save_checkpoint, write_json
 from ..pairs import Pairs
 from ..phantoms import SLICES, phantoms
-from ..run import claim_folder, load_data, load_pair, network, require
+from ..run import claim_folder, load_data, load_pair, network, require, weights_of
 from ..sampler import PairModel
 from ..schedule import Schedule
 from ..seeds import SampleNoise
@@ -54,7 +53,7 @@ def run_completions(out: Path, run: Path, n: int, samples: int, device: torch.de
     pair, config = load_pair(run, device)
     if config.data != "phantom" or config.seed == TEST:
         raise ValueError(f"{run} has learnt from {config.data}, seed {config.seed}; fresh phantoms are completed")
-    asked = {"run": asdict(config), "weights": hashlib.sha256((run / "pair.pt").read_bytes()).hexdigest()}
+    asked = {"run": asdict(config), "weights": weights_of(run)}
     asked |= {"n": n, "samples": samples}
     claim_folder(work, asked)
     known, ill = load_data(config)[0], strangers(n, config.size, TEST)

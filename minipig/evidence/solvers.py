@@ -1,6 +1,5 @@
 """What does a faster solver cost? Pairs of one trained run, by each solver from equal noise, measured on fresh phantoms."""
 
-import hashlib
 import json
 import platform
 import time
@@ -12,7 +11,7 @@ import torch
 
 from ..files import write_json
 from ..phantoms import SLICES, phantoms
-from ..run import claim_folder, load_pair, require
+from ..run import claim_folder, load_pair, require, weights_of
 from ..sampler import PairModel, sample
 from .demo import sample_folder, train_judge
 from .features import plain_features
@@ -47,8 +46,7 @@ def compare_solvers(
     pair, config = load_pair(run, device)
     if config.data != "phantom" or FRESH <= config.seed < FRESH + seeds:
         raise ValueError(f"{run} has learnt from {config.data}, seed {config.seed}; solvers are compared on fresh phantoms")
-    weights = hashlib.sha256((run / "pair.pt").read_bytes()).hexdigest()
-    asked = {"run": asdict(config), "weights": weights, "n": n, "cases": cases}
+    asked = {"run": asdict(config), "weights": weights_of(run), "n": n, "cases": cases}
     claim_folder(work, asked)
     judge, _ = train_judge(config, device, work / "judge.ckpt")
     measured = {name: [] for name in (*cases, "fresh")}

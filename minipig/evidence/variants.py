@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..guider import Clean, Denoiser, GuideRule
-from ..rules import RULES, TRAINED_AS, asked, checked, loss_of
+from ..rules import RULES, TRAINED_AS, asked, loss_of
 from ..sampler import SOLVERS, PairModel, corrected
 from ..schedule import Schedule
 from . import pig, swapped, two_heads
+from .checked import checked
 from .fingerprint import fingerprint
 from .methods import METHODS, NETWORKS, Method, Network, paired
 from .start import Start, signs

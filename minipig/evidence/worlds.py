@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..guider import GuideRule
 from ..mixtures import Mixture, lattice
-from ..rules import asked, checked
+from ..rules import asked
 from ..sampler import State, walk
 from ..schedule import Schedule
+from .checked import checked
 
 
 def column(*values: float) -> Tensor:

@@ -184,9 +184,3 @@ def wasserstein_2(mean_a: Tensor, a: Tensor, mean_b: Tensor, b: Tensor) -> float
     # trace (AB)^(1/2) is the sum of the singular values of A^(1/2) B^(1/2): real and stable, also for singular covariances
     cross = torch.linalg.svdvals(root(a) @ root(b)).sum()
     return ((mean_a - mean_b).square().sum() + a.trace() + b.trace() - 2 * cross).item()
-
-
-def kl(mean_a: Tensor, a: Tensor, mean_b: Tensor, b: Tensor) -> float:
-    """Kullback-Leibler divergence KL(a || b) of two normal laws in nats; both covariances must be regular."""
-    ratio, shift = torch.linalg.solve(b, a), mean_b - mean_a
-    return 0.5 * (ratio.trace() - len(a) - torch.linalg.slogdet(ratio)[1] + shift @ torch.linalg.solve(b, shift)).item()

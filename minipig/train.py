@@ -210,7 +210,7 @@ def batch_indices(n: int, training: Training, step: int) -> Tensor:
 
 def rate(training: Training, step: int) -> float:
     """The learning rate of step `step`, 0-based: half a cosine down to zero, times a rise over the first `warmup` steps."""
-    warm = min(1.0, (step + 1) / training.warmup)
+    warm = min(1.0, (step + 1) / max(1, training.warmup))
     return training.rate * warm * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / training.steps)).item())
 
 

@@ -5,12 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.distributions import MultivariateNormal, kl_divergence
+from torch.distributions import MultivariateNormal
 
 from minipig.exact import (
     FIELDS,
     Gaussian,
-    kl,
     wasserstein_2,
 )
 from minipig.guider import Clean
@@ -176,14 +175,6 @@ def test_conditionals_are_schur_complements():
     expected = world.mean[6:] + (value - world.mean[:6]) @ np.linalg.solve(A, B.T)
     assert torch.allclose(mean, torch.as_tensor(expected), atol=1e-8)
     assert torch.allclose(covariance, C - B @ torch.linalg.inv(A) @ B.T, atol=1e-8)
-
-
-def test_kl_is_that_of_torch():
-    world = WORLDS["image"]
-    other = (world.mean + 0.1, world.covariance + 0.2 * torch.eye(12, dtype=torch.float64))
-    laws = [MultivariateNormal(mean, covariance) for mean, covariance in ((world.mean, world.covariance), other)]
-    assert kl(world.mean, world.covariance, *other) == pytest.approx(kl_divergence(*laws).item(), rel=1e-8)
-    assert abs(kl(*other, *other)) < 1e-10
 
 
 def test_an_unknown_guide_is_refused_with_the_known_ones():

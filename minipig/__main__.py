@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from .claim import claim_folder
 from .devices import pick_device, process_group, rank, together
 from .evidence.bench import run_bench
 from .evidence.completions import MASKS_A_SLICE, run_completions
@@ -24,7 +25,7 @@ from .layouts import LAYOUTS, Layout
 from .options import parser
 from .phantoms import phantoms
 from .prepare import prepare, told
-from .run import SETTINGS, Config, claim_folder, load_data, load_pair, require, train_pair, weights_of
+from .run import SETTINGS, Config, load_data, load_pair, require, train_pair, weights_of
 from .sampler import SOLVERS, grid_of
 from .train import Speed
 

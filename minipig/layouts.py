@@ -89,6 +89,12 @@ def masks(src: Path, path: str, layout: Layout) -> list[str]:
     return [other for other in several if other != path and Path(other).suffix.lower() in SUFFIXES | {".gif"}]
 
 
+def unclaimed(src: Path, layout: Layout, known: set[str]) -> list[str]:
+    """The paths that `layout.masks` would fit for some image or other, without those that are known."""
+    several = glob_(src, either_case(layout.masks.format_map({"folder": "**", "stem": "*", "*": "*"})))
+    return [path for path in several if path not in known and Path(path).suffix.lower() in SUFFIXES | {".gif"}]
+
+
 def wild(part: str) -> str:
     """A piece of a glob, within one name, as a regular expression."""
     return "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in part)

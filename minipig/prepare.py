@@ -23,13 +23,13 @@ import torch
 from tqdm import tqdm
 
 from . import plot
+from .claim import claim_folder
 from .data import fit_into, open_image, read_image, read_mask
 from .files import write_atomically, write_json, write_png
-from .layouts import Layout, images_and_masks, named, pattern
-from .run import claim_folder
+from .layouts import Layout, images_and_masks, named, pattern, unclaimed
 
 SHOWN, THUMBNAIL = 32, (96, 96)  # pairs on the contact sheet, and their size
-NO_MASK = "no mask"
+NO_MASK, NO_IMAGE = "no mask", "it fits --masks, and there is no image for it"
 THRESHOLD = "give --threshold, 127 for blurred or JPEG masks, 0 for labels"
 
 
@@ -82,6 +82,9 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
         reason += f" {layout.masks}" if reason == NO_MASK else ""
         raise ValueError(f"none of {len(found)} images can be used; {len(paths)}, such as {paths[0]}: {reason}")
 
+    known = {*found, *(mask for several in masks_of.values() for mask in several)}
+    if nobodys := unclaimed(src, layout, known):
+        left_out[NO_IMAGE] = nobodys
     for name in {names[path] for path in patients} - {name for name, *_ in rows}:
         for part in ("images", "masks"):
             (dst / part / name).unlink(missing_ok=True)  # a pair of an earlier run, whose source has changed since

@@ -7,8 +7,6 @@ RUN/pair.pt          the averaged weights of both networks in half precision: al
 """
 
 import hashlib
-import json
-import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Iterator
 import torch
 
 from . import plot
+from .claim import claim_folder
 from .data import PairFolder
 from .devices import meet, rank
 from .files import load_checkpoint, save_checkpoint, write_json
@@ -82,24 +81,6 @@ def load_data(config: Config) -> tuple[Pairs, Pairs | None]:
     if config.holdout == 0:
         return pairs, None
     return tuple(split(pairs, (1 - config.holdout, config.holdout), config.seed))
-
-
-def claim_folder(folder: Path, config: dict, option: str = "--out") -> None:
-    """Make `folder`, given as `option`, home of `config`, or check that it is. Raises ValueError that says what differs."""
-    path = folder / "config.json"
-    mine = json.loads(json.dumps(config))
-    if not path.exists():
-        if (folder / "manifest.csv").exists():
-            raise ValueError(f"{folder} holds pairs that are not ours; give another {option}")
-        versions = {"python": platform.python_version(), "torch": torch.__version__}
-        return write_json(path, {"config": mine, "versions": versions})
-    try:
-        theirs = dict(json.loads(path.read_text())["config"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no configuration of minipig; give another {option}") from error
-    differ = [f"{k} {theirs.get(k)!r} there, {mine.get(k)!r} here" for k in mine | theirs if theirs.get(k) != mine.get(k)]
-    if differ:
-        raise ValueError(f"{folder} was made with another configuration ({'; '.join(differ)}); give another {option}")
 
 
 def require(low: int, **counts: int) -> None:

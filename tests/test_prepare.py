@@ -185,6 +185,25 @@ def test_each_file_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout("images/*.png", "masks/{stem}.png"),
+        Layout("**/images/*.png", "{folder}/../masks/{stem}.png"),
+        Layout("images/*.png", "masks/{*}.png"),
+    ],
+)
+def test_masks_without_an_image_are_told(tmp_path, layout):
+    root = tmp_path / "src"
+    put(root, "images/good.png", picture(0))
+    for name in ("good.png", "lost.png", "lost too.PNG"):
+        put(root, f"masks/{name}", outline((5, 5, 9, 12)))
+    (root / "masks/notes.txt").write_text("no mask at all")
+    report = prepare(root, tmp_path / "dst", layout)
+    assert report["pairs"] == 1
+    assert report["left_out"] == {"it fits --masks, and there is no image for it": ["masks/lost too.PNG", "masks/lost.png"]}
+
+
 def test_a_glob_that_begins_with_a_dot_means_the_same_and_a_sheet_is_drawn_of_whatever_there_is(tmp_path):
     root = tmp_path / "src"
     put(root, "a.png", picture(0))  # without a mask, and first

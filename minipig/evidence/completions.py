@@ -20,11 +20,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from ..claim import claim_folder
 from ..conditional import complete, knows
 from ..files import load_checkpoint, save_checkpoint, write_json
 from ..pairs import Pairs
 from ..phantoms import SLICES, phantoms
-from ..run import claim_folder, load_data, load_pair, network, require, weights_of
+from ..run import load_data, load_pair, network, require, weights_of
 from ..sampler import PairModel
 from ..schedule import Schedule
 from ..seeds import SampleNoise

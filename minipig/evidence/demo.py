@@ -10,12 +10,13 @@ import torch
 from tqdm import tqdm
 
 from .. import plot
+from ..claim import claim_folder
 from ..data import PairFolder
 from ..files import held, write_json
 from ..pairs import Pairs
 from ..phantoms import phantoms
 from ..rules import RULES
-from ..run import Config, claim_folder, load_data, require, train_pair
+from ..run import Config, load_data, require, train_pair
 from ..sampler import SOLVERS, PairModel, grid_of, sample, walk
 from ..schedule import Schedule
 from ..seeds import SampleNoise

@@ -20,10 +20,10 @@ import torch
 from tqdm import tqdm
 
 from .. import plot
+from ..claim import claim_folder
 from ..files import write_json
 from ..guider import Previous
 from ..rules import RULES
-from ..run import claim_folder
 from ..sampler import SOLVERS
 from ..train import Training
 from .likeness import measure, measure_unit

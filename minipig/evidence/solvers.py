@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..claim import claim_folder
 from ..files import write_json
 from ..phantoms import SLICES, phantoms
-from ..run import claim_folder, load_pair, require, weights_of
+from ..run import load_pair, require, weights_of
 from ..sampler import PairModel, sample
 from .demo import sample_folder, train_judge
 from .features import plain_features

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from .. import plot
+from ..claim import claim_folder
 from ..files import write_json
 from ..pairs import Pairs
-from ..run import claim_folder
 from ..segmentation import SCORES
 from .likeness import measure, measure_unit
 from .metrics import nearest

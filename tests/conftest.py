@@ -1,4 +1,4 @@
-"""Two files are tested at a time (pyproject.toml): each process takes half of the cores, since idle threads wait by turning."""
+"""Two files are tested at a time (pyproject.toml), so each process takes half of the cores."""
 
 import os
 

@@ -49,6 +49,7 @@ def table_command(out):
 def child(command, out, step, place, limit=None):
     """Run a command in a process of its own, one thread, and tell the step that it is at and in which file it is saved."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts in the background deaf to Ctrl-C
     os.dup2(os.open(out.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

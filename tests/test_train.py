@@ -125,6 +125,7 @@ def test_rate_warms_up_and_decays_to_zero():
     rates = [rate(training, step) for step in range(1000)]
     assert rates[0] == pytest.approx(2e-5) and max(rates) < 2e-3 and 90 < rates.index(max(rates)) < 105 and rates[-1] < 1e-7
     assert rates[500] == pytest.approx(1e-3)
+    assert rate(Training(rate=2e-3, warmup=0), 0) == pytest.approx(2e-3)
 
 
 def test_average_is_exponential():

@@ -85,14 +85,18 @@ def masks(src: Path, path: str, layout: Layout) -> list[str]:
         raise ValueError(f"--masks {layout.masks}: in braces stand folder, stem, or the * of --images") from error
     if "{" not in layout.masks:
         raise ValueError(f"--masks {layout.masks} is one for all images; say {{stem}} where their names differ")
-    several = glob_(src, wanted) or glob_(src, either_case(wanted))
-    return [other for other in several if other != path and Path(other).suffix.lower() in SUFFIXES | {".gif"}]
+    return [other for other in glob_(src, wanted) or glob_(src, either_case(wanted)) if other != path and may_be_mask(other)]
 
 
 def unclaimed(src: Path, layout: Layout, known: set[str]) -> list[str]:
-    """The paths that `layout.masks` would fit for some image or other, without those that are known."""
+    """The paths in `src` that `layout.masks` would fit for some image or other, without those that are known."""
     several = glob_(src, either_case(layout.masks.format_map({"folder": "**", "stem": "*", "*": "*"})))
-    return [path for path in several if path not in known and Path(path).suffix.lower() in SUFFIXES | {".gif"}]
+    return [path for path in several if path not in known and may_be_mask(path) and not path.startswith("..")]
+
+
+def may_be_mask(path: str) -> bool:
+    """Whether a file of this ending can be a mask: those of images, and GIF."""
+    return Path(path).suffix.lower() in SUFFIXES | {".gif"}
 
 
 def wild(part: str) -> str:

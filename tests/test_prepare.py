@@ -199,6 +199,7 @@ def test_masks_without_an_image_are_told(tmp_path, layout):
     for name in ("good.png", "lost.png", "lost too.PNG"):
         put(root, f"masks/{name}", outline((5, 5, 9, 12)))
     (root / "masks/notes.txt").write_text("no mask at all")
+    put(tmp_path, "masks/of another set.png", outline((5, 5, 9, 12)))  # outside of the source
     report = prepare(root, tmp_path / "dst", layout)
     assert report["pairs"] == 1
     assert report["left_out"] == {"it fits --masks, and there is no image for it": ["masks/lost too.PNG", "masks/lost.png"]}

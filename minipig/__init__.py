@@ -1,46 +1,76 @@
-"""minipig: Paired Image Generation with Diffusion-Guided Diffusion Models (PIG, MICCAI 2025), as readable code.
+"""minipig: Paired Image Generation with Diffusion-Guided Diffusion Models (PIG, MICCAI 2025).
 
-Two diffusion models generate a lesion mask and the slice that belongs to it, from noise. model_x, the *guider*, denoises the
-mask while it looks at the noisy slice; its estimate of the mask guides model_y, which denoises the slice.
+Two diffusion models generate a lesion mask and the slice that belongs to it, from noise. model_x,
+the *guider*, denoises the mask while it looks at the noisy slice; its estimate of the mask guides
+model_y, which denoises the slice.
 
-Read the paper's files first, in this order; they import nothing but each other:
+The files beside this one are the paper. Read them in this order; they import nothing but each
+other:
 
-  schedule      Eq. (1)-(3), (6), (7): noise levels, the clean estimate x0_hat, one step of the walk
-  unet, norm    the network (z_t, t, guide) -> eps
-  guider        Algorithm 1, model_y's loss, and what model_y is shown: the guide rules
+  schedule      Eq. (1)-(3), (6), (7): noise levels, the clean estimate x0_hat, one sampling step
+  unet          the network (z_t, t, guide) -> eps
+  guider        Algorithm 1: the noisy pair, and the losses of model_x and model_y
   sampler       Algorithm 2, as a generator of states
-  finite, exact worlds in which every conditional is known: the proof, and ideal networks
+  rules         the guide rules: what model_y is shown
   segmentation  the network that the pairs are for
   seeds         randomness as a function of a key
 
-Then data (folders of pairs), run (train a pair model, load it), rules (more guide rules), conditional (a slice for a mask, a
-mask for a slice), and evidence (the paper's tables, the lab of guide rules, benchmarks).
+plot draws; cli and commands are the command line. The folders: worlds (finite, gaussian: exact
+worlds for the proof, and ideal networks), extras (second-order solvers, a faster network,
+completions), data (phantoms, folders of pairs), training (the loop, runs), evidence (the paper's
+tables, the lab, benchmarks).
 
-Four pairs from the model that lies in the repository:
+Four pairs from the model in the repository:
 
 >>> from pathlib import Path
->>> from minipig.run import load_pair
->>> from minipig.sampler import sample
+>>> from minipig import load_pair, sample
 >>> pair, config = load_pair(Path("data_samples/runs/phantom32"))
->>> masks, slices = next(sample(pair, n=4, size=config.size, steps=25, solver="dpm++2m"))  # masks: lesion where above 0
+>>> masks, slices = next(sample(pair, n=4, size=config.size, steps=25))
 >>> slices.shape, bool(slices.abs().max() <= 1)
 (torch.Size([4, 1, 32, 32]), True)
 
-Two networks of your own, on pairs of mask (bool) and slice ([-1, 1]) that need not come from a folder:
+Two networks of your own, on phantoms (or any Pairs of masks and slices):
 
->>> from minipig.guider import Clean, guider_loss, slice_loss
->>> from minipig.phantoms import phantoms
->>> from minipig.sampler import PairModel
->>> from minipig.schedule import Schedule
->>> from minipig.train import Training, fit
->>> from minipig.unet import PRESETS, PairedUNet
->>> pairs, training = phantoms(16, size=(16, 16)), Training(steps=3, batch=4)
->>> model_x, model_y = (PairedUNet(**PRESETS["tiny"]) for _ in range(2))
->>> for progress in fit(model_x, guider_loss, pairs, training):
-...     guider = progress.average
->>> for progress in fit(model_y, lambda net, pair: slice_loss(net, pair, Clean()), pairs, training):
-...     pair = PairModel(guider, progress.average, Schedule(), Clean())
+>>> from minipig import PRESETS, Clean, PairedUNet, PairModel, Schedule, Training
+>>> from minipig import fit, model_x_loss, model_y_loss, phantoms
+>>> pairs, rule = phantoms(16, size=(16, 16)), Clean()
+>>> model_x, model_y = PairedUNet(**PRESETS["tiny"]), PairedUNet(**PRESETS["tiny"])
+>>> for x in fit(model_x, model_x_loss, pairs, Training(steps=3, seed=0)):
+...     pass
+>>> for y in fit(model_y, lambda net, p: model_y_loss(net, p, rule), pairs, Training(3, seed=1)):
+...     pass
+>>> pair = PairModel(x.average, y.average, Schedule.linear(), rule)
 >>> masks, slices = next(sample(pair, n=2, size=(16, 16), steps=4))
 
-On the command line: python -m minipig --help. The course: jupyter lab notebooks/.
+On the command line: minipig --help. The course: jupyter lab notebooks/.
 """
+
+from importlib import import_module
+
+HOME = {
+    # the names that a notebook begins with, and where they are defined
+    "Schedule": "schedule",
+    "PairedUNet": "unet",
+    "PRESETS": "unet",
+    "model_x_loss": "guider",
+    "model_y_loss": "guider",
+    "PairModel": "sampler",
+    "sample": "sampler",
+    "Clean": "rules",
+    "phantoms": "data.phantoms",
+    "Training": "training.loop",
+    "fit": "training.loop",
+    "load_pair": "training.run",
+}
+__all__ = list(HOME)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def __getattr__(name: str):
+    """Import a name when it is first used, so that `minipig --help` need not wait for torch."""
+    if name not in HOME:
+        raise AttributeError(f"module 'minipig' has no attribute {name!r}")
+    return getattr(import_module(f"minipig.{HOME[name]}"), name)

@@ -1,39 +1,85 @@
-"""More guide rules, one small class each: what else could model_y be shown?
+"""Guide rules: what model_y is shown, in training and in sampling. One small class each.
 
-A rule is what `GuideRule` says: train(pair) is the guide in training, sample(state) in sampling, and the two should mean the
-same thing. A rule may also have `loss(model_y, pair)`, to be trained by in place of slice_loss, and `asks(model_y)`, the
-denoiser that is asked in sampling in place of model_y itself. Nothing here is known to the files of the paper.
+`guider.GuideRule` says what a rule may return and which methods it may have.
 """
 
 from functools import partial
 from typing import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .guider import Clean, Denoiser, GuideRule, Matched, NoisyPair, Previous, slice_loss
-from .sampler import State
+from minipig.guider import Denoiser, GuideRule, NoisyPair, model_y_loss
+from minipig.sampler import State
+
+
+class Clean:
+    """Trained on the clean mask x0, sampled with x0_hat: the paper's pretrained model_y."""
+
+    def train(self, pair: NoisyPair) -> Tensor:
+        return pair.x0
+
+    def sample(self, state: State) -> Tensor:
+        return state.x0_hat
+
+
+class Matched:
+    """Trained on the frozen guider's x0_hat, as the release does, and sampled with x0_hat."""
+
+    def train(self, pair: NoisyPair) -> Tensor:
+        return pair.x0_hat
+
+    def sample(self, state: State) -> Tensor:
+        return state.x0_hat
+
+
+class Previous:
+    """Proposition 1 to the letter: x_{t-1}, the mask after its half of the step.
+
+    A sampler's steps are longer than one level. Training shows the mask that much further on, by
+    Eq. (9) with the chain's own noise: from t to the next level of a uniform grid of `steps` moves.
+    """
+
+    def __init__(self, steps: int = 256):
+        self.steps = steps
+
+    def train(self, pair: NoisyPair) -> Tensor:
+        levels = pair.schedule.grid(self.steps)[::-1]  # rising: after levels[k] comes levels[k - 1]
+        after = np.interp(pair.t.cpu(), levels[1:], levels[:-1])
+        s = torch.from_numpy(after).round().long().to(pair.t.device)
+        return pair.schedule.add_noise(pair.x0, s, pair.eps_1)
+
+    def sample(self, state: State) -> Tensor:
+        return state.x_next
+
+
+class Blank:
+    """Zeros: model_y works alone. The floor that every rule has to beat."""
+
+    def train(self, pair: NoisyPair) -> Tensor:
+        return torch.zeros_like(pair.x0)
+
+    def sample(self, state: State) -> Tensor:
+        return torch.zeros_like(state.xt)
 
 
 class Noisy:
-    """x_t itself, the other chain as it is. An ideal model_y then loses nothing, Eq. (11); a trained one must do the guider's
-    work again.
-    """
+    """x_t, the noisy mask: an ideal model_y loses nothing, a trained one repeats model_x's work."""
 
     def train(self, pair: NoisyPair) -> Tensor:
         return pair.xt
 
     def sample(self, state: State) -> Tensor:
-        return state.x_t
+        return state.xt
 
 
 class Augmented:
-    """A mask at a share of the slice's noise level: x_r, r = share * t, of Eq. (9) with x0 in training, with x0_hat when
-    sampling. From `Clean` (0) to `Noisy` (1).
+    """The mask at the level r = share * t, from Clean (share 0) to Noisy (share 1).
 
-    After the conditioning augmentation of cascaded diffusion (Ho et al. 2022, arXiv 2106.15282), whose second model is told
-    the level too: here it follows from t. Noise hides what the estimate and the truth differ by.
+    x_r by Eq. (9): of x0 in training, of x0_hat in sampling. Noise hides the difference between the
+    two, as in cascaded diffusion (Ho et al. 2022, arXiv 2106.15282).
     """
 
     def __init__(self, share: float = 0.5):
@@ -47,26 +93,25 @@ class Augmented:
         return pair.schedule.add_noise(pair.x0, self.level(pair.t), pair.eps_1)
 
     def sample(self, state: State) -> Tensor:
-        eps = state.schedule.eps(state.x_t, state.t, state.x0_hat)
+        eps = state.schedule.eps(state.xt, state.t, state.x0_hat)
         return state.schedule.add_noise(state.x0_hat, self.level(state.t), eps)
 
 
-class Sign:
-    """The estimate made a mask, ±1 by its sign; trained on clean masks, so that no other value is ever seen."""
-
-    def train(self, pair: NoisyPair) -> Tensor:
-        return pair.x0
+class Sign(Clean):
+    """Trained on clean masks, sampled with the sign of x0_hat: model_y sees no value but ±1."""
 
     def sample(self, state: State) -> Tensor:
         return torch.where(state.x0_hat > 0, 1.0, -1.0).to(state.x0_hat)
 
 
 class Binarised(Matched):
-    """The released code's guide: trained on x0_hat as it is; in sampling clamped, smoothed by a mean of `window` x `window`
-    pixels (odd), and made ±1 at three quarters of the way from each sample's least value to its largest.
+    """The release's guide: trained on x0_hat; in sampling x0_hat is clamped, smoothed and made ±1.
+
+    Smoothed by a mean of `window` x `window` pixels (odd), and cut at three quarters of the way
+    from each sample's smallest value to its largest.
     """
 
-    pixelwise = False  # a single pixel is both its least value and its largest: the exact worlds have no verdict
+    pixelwise = False  # of a single pixel, the smallest value is the largest
 
     def __init__(self, window: int = 5):
         self.window = window
@@ -74,25 +119,30 @@ class Binarised(Matched):
     def sample(self, state: State) -> Tensor:
         inside = dict(stride=1, padding=self.window // 2, count_include_pad=False)
         smooth = F.avg_pool2d(state.x0_hat.clamp(-1, 1), self.window, **inside)
-        low, high = smooth.amin((1, 2, 3), keepdim=True), smooth.amax((1, 2, 3), keepdim=True)
+        low = smooth.amin((1, 2, 3), keepdim=True)
+        high = smooth.amax((1, 2, 3), keepdim=True)
         return torch.where(smooth > 0.25 * low + 0.75 * high, 1.0, -1.0).to(smooth)
 
 
 class LesionWeighted(Matched):
-    """The released code's loss: `Matched`, each pixel weighted by sigmoid(x0_hat), 2.7 times as much where x0_hat is 1 as
-    where it is -1. The weight is a function of the guide, so the ideal answer is unchanged.
+    """The release's loss: Matched, each pixel weighted by sigmoid(x0_hat).
+
+    A pixel at 1 weighs e = 2.7 times as much as one at -1. The weight depends on the guide alone,
+    so the ideal answer is unchanged.
     """
 
     def loss(self, model_y: Denoiser, pair: NoisyPair) -> Tensor:
-        error = pair.eps_2 - model_y(pair.yt, pair.t, self.train(pair))
-        return (self.train(pair).sigmoid() * error.square()).mean()
+        guide = self.train(pair)
+        error = pair.eps_2 - model_y(pair.yt, pair.t, guide)
+        return (guide.sigmoid() * error.square()).mean()
 
 
-class Strength:
-    """Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598): eps(none) + w (eps(guide) - eps(none)).
+class Strength(Clean):
+    """Classifier-free guidance, Ho and Salimans 2022, arXiv 2207.12598.
 
-    Trained on clean masks, one in ten replaced by `none`, 0 everywhere: neither lesion nor tissue. w = 1 is `Clean`, but for
-    those; w > 1 heeds the mask more than the data ask for. model_y is asked twice a step.
+    eps = eps(none) + w (eps(mask) - eps(none)). Trained on clean masks, one in ten replaced by
+    `none`, 0 everywhere. w > 1 follows the mask more closely than the data do. Two calls of model_y
+    a step.
     """
 
     def __init__(self, w: float = 2.0):
@@ -102,42 +152,37 @@ class Strength:
         chance = pair.eps_1[:, :1, :1, :1]  # standard normal, and nothing else here depends on it
         return torch.where(chance < -1.2816, torch.zeros_like(pair.x0), pair.x0)
 
-    def sample(self, state: State) -> Tensor:
-        return state.x0_hat
-
     def asks(self, model_y: Denoiser) -> Denoiser:
-        def both(z: Tensor, t: Tensor, guide: Tensor) -> Tensor:
-            none = model_y(z, t, torch.zeros_like(guide))
-            return none + self.w * (model_y(z, t, guide) - none)
+        def guided(z: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+            none = model_y(z, t, torch.zeros_like(mask))
+            return none + self.w * (model_y(z, t, mask) - none)
 
-        return both
+        return guided
 
 
-class Dithered:
-    """Ours: at every step a mask, and over the steps, on average, the estimate. Pixels are lesion whose probability of
-    lesion, (1 + x0_hat) / 2, exceeds a threshold that runs through (0, 1): t times the golden ratio, modulo 1.
+class Dithered(Clean):
+    """Ours: a mask at every step, which over the steps averages to the estimate.
 
-    A clean-mask model_y is so shown nothing but masks, as in training; x0_hat would show it shades that it has never seen.
-    `Sign`, whose threshold is 1/2 for ever, does so too, but rounds every doubt away. Here a pixel that is lesion with
-    probability p is shown as lesion in p of the steps, as these become many. For one binary pixel model_y's answers then
-    average to the mean of its answers over masks, not to its answer to the mean mask (the tower rule). Of many pixels the
-    masks are the estimate's level sets, which are not its posterior's masks. At 64 steps the thresholds are no more evenly
-    spread than random ones.
+    A pixel is lesion where its probability (1 + x0_hat) / 2 exceeds t times the golden ratio,
+    modulo 1: a threshold that fills (0, 1) evenly as the steps become many. So model_y sees masks
+    only, as in training, and a pixel of probability p is lesion in a share p of the steps; Sign,
+    whose threshold is always 1/2, rounds every doubt away. For one binary pixel model_y's answers
+    average to the mean of its answers over masks (the tower rule). The masks of many pixels are
+    level sets of the estimate, and not draws from its posterior.
     """
 
-    GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, come to be evenly spread, none of them ever the same
-
-    def train(self, pair: NoisyPair) -> Tensor:
-        return pair.x0
+    GOLDEN = (5**0.5 - 1) / 2
 
     def sample(self, state: State) -> Tensor:
-        return torch.where((1 + state.x0_hat) / 2 > state.t * self.GOLDEN % 1, 1.0, -1.0).to(state.x0_hat)
+        lesion = (1 + state.x0_hat) / 2 > state.t * self.GOLDEN % 1
+        return torch.where(lesion, 1.0, -1.0).to(state.x0_hat)
 
 
 RULES: dict[str, type[GuideRule]] = {
-    "matched": Matched,
     "clean": Clean,
+    "matched": Matched,
     "previous": Previous,
+    "blank": Blank,
     "noisy": Noisy,
     "augmented": Augmented,
     "sign": Sign,
@@ -146,16 +191,20 @@ RULES: dict[str, type[GuideRule]] = {
     "strength": Strength,
     "dithered": Dithered,
 }
+# rules that differ in sampling alone share a model_y
+TRAINED_AS = {"sign": "clean", "dithered": "clean", "binarised": "matched"}
 
 
-TRAINED_AS = {"sign": "clean", "dithered": "clean", "binarised": "matched"}  # these share model_y, and only sample apart
+def trained_as(name: str) -> str:
+    """The rule whose model_y this one uses: its own name unless it is in TRAINED_AS."""
+    return TRAINED_AS.get(name, name)
 
 
 def loss_of(rule: GuideRule) -> Callable[[Denoiser, NoisyPair], Tensor]:
-    """What model_y is trained by under this rule: its own loss, or slice_loss."""
-    return getattr(rule, "loss", partial(slice_loss, rule=rule))
+    """The loss of model_y under this rule: its own, or model_y_loss."""
+    return getattr(rule, "loss", partial(model_y_loss, rule=rule))
 
 
 def asked(rule: GuideRule, model_y: Denoiser) -> Denoiser:
-    """The denoiser that Algorithm 2 asks under this rule: one that the rule makes of model_y, or model_y itself."""
+    """The denoiser that Algorithm 2 calls: what the rule makes of model_y, or model_y itself."""
     return rule.asks(model_y) if hasattr(rule, "asks") else model_y

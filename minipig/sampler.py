@@ -1,31 +1,26 @@
-"""Algorithm 2 as one generator that walks a pair from noise to mask and slice.
+"""Algorithm 2: sample pairs, from noise to mask and slice.
 
-The reverse process of the two chains of Eq. (8), with the noise of Eq. (9) and (10), goes by joint steps, Eq. (11). By
-Proposition 1, Eq. (12), such a step is a mask's step and then a slice's: one turn of the loop below, the block of Fig. 2.
-The walk knows two denoisers, a schedule, a grid and a guide rule, and nothing of networks: trained U-Nets and the ideal
-denoisers of an exactly known world are exchangeable here.
+The two chains of Eq. (8), with the noise of Eq. (9) and (10), are reversed by joint steps, Eq.
+(11). By Proposition 1, Eq. (12), a joint step is a mask step followed by a slice step: one turn of
+the loop in `walk`, the block of Fig. 2. The loop knows two denoisers, a schedule, a grid and a
+guide rule, and nothing of networks: the ideal denoisers of an exactly known world can take their
+place.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from .guider import Denoiser, GuideRule, Previous
-from .schedule import Schedule
-from .seeds import SampleNoise
-
-SOLVERS = {
-    # name: how a walk is spaced, its order, and how many steps it needs; the first is the paper's
-    "ddim": dict(spacing="uniform", order=1, steps=256),
-    "dpm++2m": dict(spacing="log-snr", order=2, steps=25),
-}
+from minipig.guider import Denoiser, GuideRule
+from minipig.schedule import Schedule
+from minipig.seeds import SampleNoise
 
 
 @dataclass
 class PairModel:
-    """What Algorithm 2 needs: two denoisers, the schedule they were trained on, and the guide rule that joins them."""
+    """Two denoisers, the schedule they were trained on, and a guide rule."""
 
     model_x: Denoiser
     model_y: Denoiser
@@ -35,15 +30,15 @@ class PairModel:
 
 @dataclass
 class State:
-    """One step of the walk, at level t on its way to level t_next < t. All tensors (B, C, H, W).
+    """One step, from level t to level t_next < t. All tensors (B, C, H, W).
 
-    A guide rule sees it after the mask's half of the step: x0_hat and x_next are there, y0_hat and y_next not yet.
+    A guide rule sees it after the mask's half of the step, when y0_hat and y_next are still None.
     """
 
     t: int
     t_next: int
-    x_t: Tensor
-    y_t: Tensor
+    xt: Tensor
+    yt: Tensor
     x0_hat: Tensor
     x_next: Tensor
     schedule: Schedule
@@ -52,84 +47,70 @@ class State:
 
 
 def walk(
-    pair: PairModel,
-    x_T: Tensor,
-    y_T: Tensor,
-    grid: list[int],
-    eta: float = 0.0,
-    noise=None,
-    clip: bool = True,
-    order: int = 1,
+    pair: PairModel, x_T: Tensor, y_T: Tensor, grid: list[int], eta=0.0, noise=None, clip=True
 ) -> Iterator[State]:
     """Algorithm 2: yield the state of each step from level grid[0] = T down to grid[-1] = 0.
 
-    Each chain is the reverse walk of Eq. (4) with the Gaussian step of Eq. (5), and each is the other's condition c.
-
-    x_T, y_T: (B, C, H, W) standard normal. eta: 0 (the paper) is deterministic, 1 with every level in the grid is DDPM;
-    eta > 0 asks `noise(shape)` for the fresh eps of Eq. (7). clip: x0_hat and y0_hat are held to [-1, 1] (eps follows).
-    order: 2 moves onto estimates extrapolated to the middle of each step but the first and the last (DPM-Solver++(2M)).
-    The result is the last state's x0_hat and y0_hat. Raises ValueError unless 0 <= eta <= 1, and eta = 0 if order is 2.
+    Each chain is the reverse process of Eq. (4) by the step of Eq. (5); each is the other's
+    condition. x_T, y_T: (B, C, H, W), standard normal. eta: 0 (the paper) is deterministic; 1 on a
+    grid of all levels is DDPM; above 0, `noise(shape)` draws the fresh eps of Eq. (7). clip: hold
+    x0_hat and y0_hat to [-1, 1]. The result is x0_hat and y0_hat of the last state.
     """
     if not 0 <= eta <= 1:
-        raise ValueError(f"eta runs from 0 (DDIM) to 1 (DDPM), not {eta}")
-    if order not in (1, 2) or (order == 2 and eta > 0):
-        raise ValueError(f"the order is 1, or 2 with eta = 0, not {order} with eta = {eta}")
-    schedule, x, y = pair.schedule, x_T, y_T
-
-    def denoise(model: Denoiser, z: Tensor, t: int, guide: Tensor) -> tuple[Tensor, Tensor]:
-        eps = model(z, torch.full((len(z),), t, device=z.device), guide)
-        z0_hat = schedule.x0_hat(z, t, eps)  # Eq. (6)
-        if not clip:
-            return z0_hat, eps
-        z0_hat = z0_hat.clamp(-1, 1)
-        return z0_hat, schedule.eps(z, t, z0_hat)
-
-    def move(z: Tensor, z0_hat: Tensor, eps: Tensor, t: int, s: int, past: tuple[int, Tensor] | None) -> Tensor:
-        if order == 2 and past and s > 0:
-            z0_hat = schedule.extrapolate(z0_hat, past[1], past[0], t, s)
-            eps = schedule.eps(z, t, z0_hat)
-        return schedule.step(z0_hat, eps, t, s, eta, None if eta == 0 else noise(z0_hat.shape[1:]))  # Eq. (7)
-
-    last = None
-    for t, s in zip(grid[:-1], grid[1:]):
-        x0_hat, eps_x = denoise(pair.model_x, x, t, y)
-        state = State(t, s, x, y, x0_hat, move(x, x0_hat, eps_x, t, s, last and (last.t, last.x0_hat)), schedule)
-        state.y0_hat, eps_y = denoise(pair.model_y, y, t, pair.rule.sample(state))
-        state.y_next = move(y, state.y0_hat, eps_y, t, s, last and (last.t, last.y0_hat))
-        yield state
-        x, y, last = state.x_next, state.y_next, state
-
-
-def corrected(
-    pair: PairModel, x_T: Tensor, y_T: Tensor, grid: list[int], noise: Callable, corrections: int = 1, clip: bool = True
-) -> Iterator[State]:
-    """Algorithm 2 with corrections at each level: a step is taken, undone with fresh `noise(shape)`, and taken again.
-
-    As RePaint resamples (Lugmayr et al. 2022, arXiv 2201.09865): both chains may so agree on what they missed. First order,
-    and 1 + corrections times the network calls of `walk`.
-    """
-    x, y = x_T, y_T
+        raise ValueError(f"eta must be from 0 (DDIM) to 1 (DDPM), not {eta}")
+    schedule = pair.schedule
+    fresh = noise if eta > 0 else lambda shape: None
+    x = x_T
+    y = y_T
     for t, s in zip(grid, grid[1:]):
-        (state,) = walk(pair, x, y, [t, s], clip=clip)
-        kept = pair.schedule.scales(t, x)[0] / pair.schedule.scales(s, x)[0]  # of the signal at s, by Eq. (3)
-        for _ in range(corrections):
-            x, y = (kept * z + (1 - kept**2).sqrt() * noise(z.shape[1:]) for z in (state.x_next, state.y_next))
-            (state,) = walk(pair, x, y, [t, s], clip=clip)
-        yield state
-        x, y = state.x_next, state.y_next
+        # eps_x = model_x(x_t, y_t, t): the guider looks at the noisy slice; x0_hat by Eq. (6)
+        x0_hat, eps_x = denoise(pair.model_x, x, t, y, schedule, clip)
+        # p_x(x_{t-1} | x_t, y_t), the first factor of Eq. (12), by Eq. (7)
+        x_next = schedule.step(x0_hat, eps_x, t, s, eta, fresh(x.shape[1:]))
+        state = State(t, s, x, y, x0_hat, x_next, schedule)
+        # eps_y = model_y(x0_hat, y_t, t): x0_hat takes the place of x_{t-1}; y0_hat by Eq. (6)
+        y0_hat, eps_y = denoise(pair.model_y, y, t, pair.rule.sample(state), schedule, clip)
+        # p_y(y_{t-1} | x_{t-1}, y_t), the second factor of Eq. (12), by Eq. (7)
+        y_next = schedule.step(y0_hat, eps_y, t, s, eta, fresh(y.shape[1:]))
+        yield replace(state, y0_hat=y0_hat, y_next=y_next)
+        x = x_next
+        y = y_next
 
 
-def grid_of(rule: GuideRule, schedule: Schedule, steps: int | None, solver: str) -> list[int]:
-    """The levels that a solver takes in so many steps; None is what it needs.
+def denoise(
+    model: Denoiser, zt: Tensor, t: int, guide: Tensor | None, schedule: Schedule, clip: bool
+) -> tuple[Tensor, Tensor]:
+    """z0_hat by Eq. (6), and eps; clip: z0_hat is held to [-1, 1], and eps recomputed from it."""
+    eps = model(zt, torch.full((len(zt),), t, device=zt.device), guide)
+    z0_hat = schedule.x0_hat(zt, t, eps)
+    if clip:
+        z0_hat = z0_hat.clamp(-1, 1)
+        eps = schedule.eps(zt, t, z0_hat)
+    return z0_hat, eps
 
-    Raises ValueError if steps is not in 1..T, or not those that the rule `Previous` was trained for.
+
+@dataclass(frozen=True)
+class Solver:
+    """A walk and its levels: any generator of states with the arguments of `walk`.
+
+    grid(schedule, steps) -> levels from T to 0. steps: how many if the user gives no number.
     """
-    kind = SOLVERS[solver]
-    steps = kind["steps"] if steps is None else steps
-    if isinstance(rule, Previous) and (rule.steps, rule.spacing) != (steps, kind["spacing"]):
-        learnt = f"{rule.steps} steps, spaced {rule.spacing}"
-        raise ValueError(f"the rule previous is trained for {learnt}: it cannot be sampled in {steps} by {solver}")
-    return schedule.grid(steps, kind["spacing"])
+
+    walk: Callable[..., Iterator[State]] = walk
+    grid: Callable[[Schedule, int], list[int]] = Schedule.grid
+    steps: int = 256
+
+    def levels(self, pair: PairModel, steps: int | None = None) -> list[int]:
+        """The grid. Raises ValueError for steps that the schedule or the rule does not allow."""
+        grid = self.grid(pair.schedule, self.steps if steps is None else steps)
+        trained = getattr(pair.rule, "steps", None)
+        if trained is not None and grid != pair.schedule.grid(trained):
+            rule = type(pair.rule).__name__
+            raise ValueError(f"{rule} was trained for {trained} uniform steps; sample with these")
+        return grid
+
+
+DDIM = Solver()  # the paper's: first order, 256 uniform steps
 
 
 @torch.no_grad()
@@ -143,17 +124,20 @@ def sample(
     batch: int = 64,
     device: torch.device | str = "cpu",
     first: int = 0,
-    solver: str = "ddim",
+    solver: Solver = DDIM,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield pairs first .. first + n - 1 of `seed`, at most `batch` at a time, as (mask, slice) on the CPU.
+    """Yield pairs first .. first + n - 1 of `seed`, at most `batch` at a time, on the CPU.
 
-    size: height and width. Masks are ±1 (x0_hat > 0), slices in [-1, 1], both (B, 1, H, W) float32. Pair i starts from
-    noise that depends on `seed` and i alone, whatever the batch. solver: one of SOLVERS; steps: None is
-    what it needs. Raises ValueError as `grid_of` does.
+    size: height and width. Each pair of tensors is (masks, slices), (B, 1, H, W) float32: masks are
+    ±1 (x0_hat > 0), slices in [-1, 1]. Pair i starts from noise that depends on `seed` and i alone,
+    whatever the batch. steps: default, the solver's number. Raises ValueError as `Solver.levels`
+    does.
     """
-    grid, order = grid_of(pair.rule, pair.schedule, steps, solver), SOLVERS[solver]["order"]
+    grid = solver.levels(pair, steps)
     for start in range(first, first + n, batch):
         noise = SampleNoise(seed, range(start, min(start + batch, first + n)), device)
-        for state in walk(pair, noise((1, *size)), noise((1, *size)), grid, eta, noise, order=order):
-            pass
+        x_T = noise((1, *size))
+        y_T = noise((1, *size))
+        for state in solver.walk(pair, x_T, y_T, grid, eta, noise):
+            pass  # only the last state is kept
         yield torch.where(state.x0_hat > 0, 1.0, -1.0).cpu(), state.y0_hat.cpu()

@@ -1,4 +1,4 @@
-"""The downstream task: a small U-Net that outlines the lesion, its loss, and the four scores of Table 2."""
+"""The downstream task: a small U-Net that outlines lesions, its loss, and the scores of Table 2."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ def double_conv(channels: int, out: int) -> nn.Sequential:
 
 
 class SegmentationUNet(nn.Module):
-    """The U-Net of Ronneberger et al. 2015 in miniature: slice (B, 1, H, W) in [-1, 1] -> mask logits (B, 1, H, W).
+    """A small U-Net (Ronneberger et al. 2015): slices in [-1, 1] -> mask logits, both (B, 1, H, W).
 
     Height and width must be multiples of 2^levels; forward raises ValueError for others.
     """
@@ -40,7 +40,9 @@ class SegmentationUNet(nn.Module):
         """Each level's features, the finest first: (B, base * 2^i, H / 2^i, W / 2^i)."""
         height, width = y.shape[2:]
         if height % self.multiple or width % self.multiple:
-            raise ValueError(f"the segmenter takes multiples of {self.multiple} pixels, not {height}x{width}")
+            raise ValueError(
+                f"the segmenter takes multiples of {self.multiple} pixels, not {height}x{width}"
+            )
         levels = [self.down[0](y)]
         for block in self.down[1:]:
             levels.append(block(F.max_pool2d(levels[-1], 2)))
@@ -57,23 +59,31 @@ def segmentation_loss(logits: Tensor, x0: Tensor) -> Tensor:
 
 
 def scores(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Dice, IoU, precision and recall of each image, (B,) in [0, 1]; masks (B, 1, H, W), lesion where > 0.
+    """Dice, IoU, precision, recall of each image, (B,) in [0, 1]; masks (B, 1, H, W), lesion > 0.
 
-    Empty masks: if both are empty, all four are 1; if one of the two is, all four are 0.
+    If both masks are empty, all four are 1; if one of the two is, all four are 0.
     """
-    p, q = (predicted > 0).flatten(1), (truth > 0).flatten(1)
-    hit, n_p, n_q = (p & q).sum(1).double(), p.sum(1).double(), q.sum(1).double()
+    p = (predicted > 0).flatten(1)
+    q = (truth > 0).flatten(1)
+    hit = (p & q).sum(1).double()
+    n_p = p.sum(1).double()
+    n_q = q.sum(1).double()
     both_empty = (n_p + n_q) == 0
 
     def ratio(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(both_empty, 1.0, a / b.clamp(min=1))
 
-    return dict(zip(SCORES, (ratio(2 * hit, n_p + n_q), ratio(hit, n_p + n_q - hit), ratio(hit, n_p), ratio(hit, n_q))))
+    return {
+        "dice": ratio(2 * hit, n_p + n_q),
+        "iou": ratio(hit, n_p + n_q - hit),
+        "precision": ratio(hit, n_p),
+        "recall": ratio(hit, n_q),
+    }
 
 
 @torch.no_grad()
 def predict(net: nn.Module, images: Tensor, batch: int = 256) -> Tensor:
-    """Logits of all images (N, 1, H, W), in evaluation mode, on the network's device; returned on the CPU."""
+    """Logits of all images (N, 1, H, W) by `net` in evaluation mode, on its device; on the CPU."""
     net.eval()
     device = next(net.parameters()).device
     return torch.cat([net(part.to(device)).cpu() for part in images.split(batch)])

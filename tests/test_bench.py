@@ -1,16 +1,18 @@
-"""The bench: its baseline is the same network, its arithmetic is right, and a row that fails takes no other with it."""
+"""The bench: equal networks, right arithmetic, and a row that fails does not stop the others."""
 
 import json
 
 import pytest
 import torch
 
-from minipig.evidence import bench
-from minipig.evidence.bench import LIMIT, plan, run_bench, run_child
-from minipig.evidence.measure import Row, measure
-from minipig.evidence.reckoning import exponent, exponents, summarise, table
-from minipig.evidence.rivals import RIVALS, build
+from minipig.evidence.bench import runner as bench
+from minipig.evidence.bench.networks import RIVALS, build
+from minipig.evidence.bench.report import exponent, exponents, summarise, table
+from minipig.evidence.bench.runner import LIMIT, plan, run_bench, run_child
+from minipig.evidence.bench.worker import Row, measure
+from minipig.extras.frugal import ChannelsLastGroupNorm, FrugalUNet
 from minipig.seeds import generator, seeded_network
+from minipig.unet import PairedUNet
 
 CPU = torch.device("cpu")
 SMALL = Row("train", "ours", "tiny", 16, 2, budget=0.0)
@@ -18,18 +20,10 @@ BROKEN = Row("train", "nonsense", "tiny", 16, 2)
 
 
 def measured(row, seconds, peak, base=100, flops=10):
-    """What a child might have returned."""
-    return bench.asdict(row) | dict(
-        device="cpu",
-        seconds=seconds,
-        first_seconds=[9.0],
-        base_bytes=base,
-        peak_bytes=peak,
-        parameters=5,
-        forward_flops=flops,
-        bfloat16=False,
-        loss=None,
-    )
+    """What a process might have measured."""
+    times = dict(seconds=seconds, first_seconds=[9.0])
+    sizes = dict(base_bytes=base, peak_bytes=peak, parameters=5, forward_flops=flops)
+    return bench.asdict(row) | times | sizes | dict(device="cpu", bfloat16=False, loss=None)
 
 
 def report_of(*rows):
@@ -40,10 +34,28 @@ def report_of(*rows):
     return report
 
 
-@pytest.mark.parametrize(("preset", "size"), [("paper", 64), ("cpu", 16)])
+@pytest.mark.parametrize(
+    "network, preset, kind",
+    [
+        ("plain", "paper", PairedUNet),
+        ("ours", "paper", FrugalUNet),
+        ("ours-groupnorm", "paper", FrugalUNet),
+        ("ours-remembering", "paper", PairedUNet),
+        ("ours", "cpu", PairedUNet),
+    ],
+)
+def test_networks_by_name(network, preset, kind):
+    net = build(network, preset, 64)
+    assert type(net) is kind
+    own_norm = any(isinstance(module, ChannelsLastGroupNorm) for module in net.modules())
+    assert own_norm == (kind is FrugalUNet and network == "ours")
+
+
+@pytest.mark.parametrize("preset, size", [("paper", 64), ("cpu", 16)])
 def test_the_plain_network_is_ours(preset, size):
     """Equal non-trivial weights, equal results and gradients: only time and memory are compared."""
-    draw, results = generator("test", 0), []
+    draw = generator("test", 0)
+    results = []
     ours, plain = (seeded_network(lambda n=n: build(n, preset, size), 0) for n in ("ours", "plain"))
     for p in ours.parameters():
         p.data += 0.03 * torch.randn(p.shape, generator=draw)
@@ -58,7 +70,7 @@ def test_the_plain_network_is_ours(preset, size):
     assert all(a.abs().max() > 0 for a in results[0])
 
 
-def test_a_child_measures_itself():
+def test_a_process_measures_itself():
     got = run_child(SMALL, CPU, 60)
     assert len(got["seconds"]) == 2 and min(got["seconds"]) > 0 and len(got["first_seconds"]) == 1
     assert got["peak_bytes"] >= got["base_bytes"] > 0
@@ -66,15 +78,20 @@ def test_a_child_measures_itself():
     assert got["device"] == "cpu" and isinstance(got["bfloat16"], bool) and 0 < got["loss"] < 2
 
 
-@pytest.mark.parametrize("row", [Row("sample", "plain", "tiny", 16, 2, 1, 4, budget=0.0), Row("matmul", "float32", size=64)])
+@pytest.mark.parametrize(
+    "row",
+    [Row("sample", "plain", "tiny", 16, 2, 1, 4, budget=0.0), Row("matmul", "float32", size=64)],
+)
 def test_sampling_and_products_are_measured(row):
     got = measure(row, CPU)
-    assert got["loss"] is None and got["forward_flops"] == (2 * 64**3 if row.what == "matmul" else 35_487_744)
+    flops = 2 * 64**3 if row.what == "matmul" else 35_487_744
+    assert got["loss"] is None and got["forward_flops"] == flops
 
 
-def test_a_failing_row_is_told_and_the_others_survive(monkeypatch, tmp_path, capsys):
-    """The report is on disk after each row: when the last child starts, the ones before it are there."""
-    seen, out = [], tmp_path / "bench.json"
+def test_a_failing_row_is_reported_and_the_others_are_measured(monkeypatch, tmp_path, capsys):
+    """The report is written after each row: when a process starts, the rows before it are there."""
+    out = tmp_path / "bench.json"
+    seen = []
 
     def child(row, device, seconds):
         seen.append(len(json.loads(out.read_text())["rows"]))
@@ -87,13 +104,15 @@ def test_a_failing_row_is_told_and_the_others_survive(monkeypatch, tmp_path, cap
     monkeypatch.setattr(bench, "plan", lambda quick, device: [SMALL, BROKEN, other])
     report = run_bench(out, True, CPU)
     assert seen == [0, 1, 1, 2, 2]  # a failed row is not repeated
-    assert report["rows"].keys() == {SMALL.name, other.name} and report["rows"][SMALL.name]["seconds"] == [1, 2, 1, 2]
-    assert report["failed"] == {BROKEN.name: "ValueError: 'nonsense' is no network of the bench"}
+    assert report["rows"].keys() == {SMALL.name, other.name}
+    assert report["rows"][SMALL.name]["seconds"] == [1, 2, 1, 2]
+    message = "ValueError: unknown network 'nonsense' in the bench"
+    assert report["failed"] == {BROKEN.name: message}
     assert json.loads(out.read_text()) == report
     assert f"{BROKEN.name} failed: ValueError" in capsys.readouterr().out
 
 
-def test_a_child_that_takes_too_long_is_stopped():
+def test_a_process_that_takes_too_long_is_stopped():
     with pytest.raises(RuntimeError, match="stopped after 0"):
         run_child(SMALL, CPU, 0.01)
 
@@ -106,24 +125,37 @@ def test_rows_that_would_end_too_late_are_left_out(monkeypatch):
 
 
 def test_ratios_shares_and_seconds_a_pair():
-    ours, plain, walk = Row("train", "ours"), Row("train", "plain"), Row("sample", "ours", "cpu", 64, 16, 2, 32)
+    ours = Row("train", "ours")
+    plain = Row("train", "plain")
+    walk = Row("sample", "ours", "cpu", 64, 16, 2, 32)
     peak = Row("matmul", "float32", size=2048)
-    report = report_of((ours, [2.0], 300), (ours, [1.0, 3.0], 200), (plain, [4.0], 400), (peak, [1.0], 9), (walk, [8.0], 50))
+    report = report_of(
+        (ours, [2.0], 300),
+        (ours, [1.0, 3.0], 200),
+        (plain, [4.0], 400),
+        (peak, [1.0], 9),
+        (walk, [8.0], 50),
+    )
     row = report["rows"][ours.name]
     assert (row["median"], row["min"], row["max"], row["peak_bytes"]) == (2, 1, 3, 300)
     assert report["train_step_512"] == {"time_ratio": 0.5, "memory_ratio": 0.75}
     assert row["peak_share"] == pytest.approx(3 * 10 / 2 / 10)
     of_walk = report["rows"][walk.name]  # two networks, two steps, two batches
-    assert of_walk["peak_share"] == pytest.approx(2 * 2 * 2 * 10 / 8 / 10) and of_walk["time_ratio"] is None
-    assert of_walk["per_pair"] == {"256": 32.0, "25": 3.125} and report["sampling_memory"] == {"32": 50}
+    assert of_walk["peak_share"] == pytest.approx(2 * 2 * 2 * 10 / 8 / 10)
+    assert of_walk["time_ratio"] is None
+    assert of_walk["per_pair"] == {"256": 32.0, "25": 3.125}
+    assert report["sampling_memory"] == {"32": 50}
     shown = table(report)
-    assert "ours / plain: time 0.50, memory 0.75" in shown and "256 steps 32 s, 25 steps 3.12 s" in shown
+    assert "ours / plain: time 0.50, memory 0.75" in shown
+    assert "256 steps 32 s, 25 steps 3.12 s" in shown
 
 
 def test_exponents_are_recovered():
     assert exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
-    rows = [(Row("train", "ours", size=s), [1e-6 * s**2.2], 100 + s**2) for s in (64, 128, 256, 512)]
-    found = report_of(*rows, (Row("train", "ours", size=32), [5.0], 10**9))["exponents"]
+    sizes = (64, 128, 256, 512)
+    rows = [(Row("train", "ours", size=s), [1e-6 * s**2.2], 100 + s**2) for s in sizes]
+    small = (Row("train", "ours", size=32), [5.0], 10**9)  # below 64x64: not used
+    found = report_of(*rows, small)["exponents"]
     assert found == pytest.approx({"time: train ~ pixels": 1.1, "memory: train ~ pixels": 1.0})
     assert exponents([]) == {}
 
@@ -131,7 +163,8 @@ def test_exponents_are_recovered():
 def test_both_plans_hold_the_headline_first_and_every_row_once():
     for quick in (True, False):
         rows = plan(quick, CPU)
-        assert [row.name for row in rows[:2]] == ["train/ours/paper/512/1", "train/plain/paper/512/1"]
+        first, second = (row.name for row in rows[:2])
+        assert first == "train/ours/paper/512/1" and second == "train/plain/paper/512/1"
         assert len({row.name for row in rows}) == len(rows)
         assert set(RIVALS) < {row.network for row in rows}
     assert {row.name for row in plan(True, CPU)} < {row.name for row in rows}

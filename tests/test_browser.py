@@ -1,9 +1,10 @@
-"""JupyterLab in a real browser, as a student starts it: notebook 00 runs from top to bottom, the film of notebook 06 plays.
+"""JupyterLab in a real browser, as a student starts it: notebook 00 runs from top to bottom, the
+film of notebook 06 plays.
 
     pip install -e ".[test,browser]" && pytest tests/test_browser.py -m browser
 
-Needs Chromium and its driver (Debian and Ubuntu: chromium, chromium-driver). Screenshots go to the folder that
-BROWSER_SHOTS names, or to pytest's own.
+Needs Chromium and its driver (Debian and Ubuntu: chromium, chromium-driver). Screenshots go to the
+folder that BROWSER_SHOTS names, or to pytest's own.
 """
 
 import json
@@ -20,32 +21,59 @@ import pytest
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parent.parent
-FLAGS = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update disable-sync"
+FLAGS = (
+    "headless=new no-sandbox disable-gpu no-first-run disable-background-networking "
+    "disable-component-update disable-sync"
+)
 WHOLE = {"windowingMode": "none"}  # every cell is in the page, not only those in view
-PROMPTS = "return [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent.trim())"
+PROMPTS = (
+    "return [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+    ".map(e => e.textContent.trim())"
+)
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A server on a copy of the course, which trusts its own notebooks: the copy's folder, and addresses to format."""
+    """A server on a copy of the course, which trusts its own notebooks: the copy's folder, and
+    addresses to format.
+    """
     home = tmp_path_factory.mktemp("lab")
     for part in ("notebooks", "data_samples"):
-        shutil.copytree(ROOT / part, home / part, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    folders = {f"JUPYTER_{name}_DIR": str(home / f".{name.lower()}") for name in ("CONFIG", "DATA", "RUNTIME")}
+        shutil.copytree(
+            ROOT / part, home / part, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
+        )
+    folders = {
+        f"JUPYTER_{name}_DIR": str(home / f".{name.lower()}")
+        for name in ("CONFIG", "DATA", "RUNTIME")
+    }
     environment = os.environ | folders | {"HOME": str(home), "PYTHONPATH": str(ROOT)}
-    settings = home / ".config/lab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    settings = (
+        home
+        / ".config/lab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    )
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps(WHOLE))
     jupyter = [sys.executable, "-m", "jupyter"]
     notebooks = map(str, sorted((home / "notebooks").glob("0*.ipynb")))
-    subprocess.run([*jupyter, "trust", *notebooks], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [*jupyter, "trust", *notebooks], env=environment, check=True, capture_output=True
+    )
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command = [*jupyter, "lab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=t"]
+    command = [
+        *jupyter,
+        "lab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--IdentityProvider.token=t",
+    ]
     log = home / "log.txt"
     with log.open("w") as lines:
-        server = subprocess.Popen([*command, f"--ServerApp.root_dir={home}"], env=environment, stdout=lines, stderr=lines)
+        server = subprocess.Popen(
+            [*command, f"--ServerApp.root_dir={home}"], env=environment, stdout=lines, stderr=lines
+        )
     try:
         wait(lambda: "is running at" in log.read_text(), 60, "the server has not started")
         yield home, f"http://localhost:{port}/lab/tree/notebooks/{{}}?token=t"
@@ -56,13 +84,19 @@ def lab(tmp_path_factory):
 
 @pytest.fixture
 def browser(tmp_path):
-    """Chromium, headless; what it shows at the end of a test, passed or not, is kept as TEST.png."""
+    """Chromium, headless; what it shows at the end of a test, passed or not, is kept as
+    TEST.png.
+    """
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     for flag in (*FLAGS.split(), "window-size=1300,1500", f"user-data-dir={tmp_path / 'profile'}"):
         options.add_argument(f"--{flag}")
-    options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    options.binary_location = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver
     name = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split()[0]
@@ -81,7 +115,11 @@ def wait(happened, seconds, otherwise):
 
 def click(browser, path, seconds=60):
     """The first element of this XPath that can be seen, once there is one."""
-    wait(lambda: [e for e in browser.find_elements("xpath", path) if e.is_displayed()], seconds, f"no {path}")[0].click()
+    wait(
+        lambda: [e for e in browser.find_elements("xpath", path) if e.is_displayed()],
+        seconds,
+        f"no {path}",
+    )[0].click()
 
 
 def test_notebook_00_runs_from_top_to_bottom(lab, browser):
@@ -117,5 +155,9 @@ def test_the_film_plays(lab, browser):
     click(browser, "//div[@class='anim-buttons']/button[contains(@title, 'First frame')]")
     seen = [browser.execute_script(frame)]
     click(browser, "//div[@class='anim-buttons']/button[@title='Play']")
-    wait(lambda: seen.append(browser.execute_script(frame)) or len(set(seen)) >= 4, 20, "the film stands still")
+    wait(
+        lambda: seen.append(browser.execute_script(frame)) or len(set(seen)) >= 4,
+        20,
+        "the film stands still",
+    )
     assert all(re.match("data:image/png;base64,", picture) for picture in seen)

@@ -1,4 +1,4 @@
-"""Several processes under torchrun: the same training, files from one of them, and one line where it makes no sense."""
+"""The device, and several processes under torchrun: the same training, with files from one."""
 
 import json
 import os
@@ -8,36 +8,38 @@ import sys
 import pytest
 import torch
 
-from minipig.__main__ import main
-from minipig.devices import fast_bfloat16, rank
+from minipig.cli import main
+from minipig.training.devices import fast_bfloat16, pick_device, rank, several_processes
 
-TRAIN = "train --preset tiny --steps 20 --batch 6 --pairs 12 --holdout 0 --size 16 --rule matched --float32".split()
+TRAIN = "train --preset tiny --steps 20 --batch 6 --pairs 12 --holdout 0 --size 16".split()
+TRAIN += "--rule matched --float32".split()
 
 
 def torchrun(*arguments, processes=2):
     """Run minipig in several processes on this machine's CPU, one thread each, joined by gloo."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={processes}", "-m", "minipig", *map(str, arguments)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    arguments = ["minipig", *map(str, arguments)]
-    return subprocess.run(command + arguments, capture_output=True, text=True, env=env, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
+    """The losses of one process."""
     out = tmp_path_factory.mktemp("alone")
     assert main([*TRAIN, "--device", "cpu", "--out", str(out)]) == 0
     return json.loads((out / "losses.json").read_text())
 
 
 def test_two_processes_learn_what_one_learns_with_the_whole_batch(tmp_path, alone):
-    """20 steps of each network, to 1e-5 in every loss; a batch of 6 is computed in parts of 2 + 1 and 2 + 1 pairs."""
+    """20 steps of each network, to 1e-5 in every loss; 6 pairs in parts of 2 + 1 and 2 + 1."""
     done = torchrun(*TRAIN, "--accumulate", 2, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     together = json.loads((tmp_path / "losses.json").read_text())
     for name in ("model_x", "model_y"):
         assert len(alone[name]) == 20
         assert max(abs(a - b) for a, b in zip(alone[name], together[name])) < 1e-5
-    assert done.stdout.count("done: python -m minipig sample") == 1 and "Warning" not in done.stderr
+    assert done.stdout.count("done: minipig sample") == 1 and "Warning" not in done.stderr
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -53,15 +55,47 @@ def test_a_run_of_two_processes_goes_on_in_one(tmp_path, alone):
 
 def test_only_training_is_shared(tmp_path):
     done = torchrun("phantoms", "--out", tmp_path / "p")
-    assert done.returncode != 0 and "only train runs in several processes; start phantoms without torchrun" in done.stderr
+    line = "only train runs in several processes; start phantoms without torchrun"
+    assert done.returncode != 0 and line in done.stderr
     assert "Traceback" not in done.stderr.split("minipig:")[0] and not (tmp_path / "p").exists()
 
 
-@pytest.mark.parametrize("flags, pays", [({"amx_bf16": True, "avx512_bf16": True}, True), ({"avx512_bf16": True}, False)])
+@pytest.mark.parametrize(
+    "flags, pays", [({"amx_bf16": True, "avx512_bf16": True}, True), ({"avx512_bf16": True}, False)]
+)
 def test_bfloat16_is_for_processors_with_tiles(monkeypatch, flags, pays):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)  # older torch has none
+    # older versions of torch lack it
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
     assert fast_bfloat16(torch.device("cpu")) is pays
 
 
-def test_a_process_without_torchrun_is_alone():
-    assert rank() == (0, 1)
+def test_a_process_without_torchrun_is_alone(monkeypatch):
+    assert rank() == (0, 1) and not several_processes()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert several_processes()
+
+
+def test_device_is_chosen_or_given():
+    assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert pick_device("cpu").type == "cpu"
+    for name in ("warp", "meta"):
+        with pytest.raises(ValueError, match=f"this machine has no device '{name}'; give --device"):
+            pick_device(name)
+
+
+def test_every_process_takes_the_gpu_of_its_number(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+
+    def empty(n, device):
+        asked.append(device)
+        return torch.zeros(0)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    pick_device()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    pick_device()
+    pick_device("cuda")
+    pick_device("cuda:1")
+    assert asked == ["cuda", "cuda:3", "cuda:3", "cuda:1"]

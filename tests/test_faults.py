@@ -1,4 +1,4 @@
-"""What goes wrong at night: kills at any moment, Ctrl-C, a full disk, a vanished file, two processes at one run.
+"""What goes wrong at night: kills, Ctrl-C, a full disk, a vanished file, two processes at one run.
 
 In CI each command is killed three times; `pytest -m faults` kills each twenty times.
 """
@@ -10,7 +10,6 @@ import resource
 import signal
 import time
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,18 +18,22 @@ import pytest
 import torch
 from PIL import Image
 
-from minipig import data, run, train
-from minipig.__main__ import main
-from minipig.data import PairFolder
-from minipig.evidence import metrics, workshop
-from minipig.evidence.protocol import Protocol
-from minipig.evidence.tables import run_table
-from minipig.files import load_checkpoint
-from minipig.phantoms import phantoms
+from minipig.cli import main
+from minipig.data import folder as data
+from minipig.data.files import load_checkpoint
+from minipig.data.folder import PairFolder
+from minipig.data.phantoms import phantoms
+from minipig.evidence import judge
+from minipig.evidence.tables import experiment
+from minipig.evidence.tables.protocol import Protocol
+from minipig.evidence.tables.runner import run_table
+from minipig.training import loop, run
 
 EVERY = 10  # steps from checkpoint to checkpoint, here
-TABLE = Protocol(preset="tiny", pairs=20, folds=2, steps=12, batch=4, synthetic=4, segmenter_steps=12, segmenter_batch=4)
-TABLE = replace(TABLE, size=(16, 16), measured=4, reference=8, test=8, judge_pairs=8, judge_steps=12)
+SMALL = dict(preset="tiny", size=(16, 16), pairs=20, folds=2, steps=12, batch=4, synthetic=4)
+SEGMENTER = dict(segmenter_steps=12, segmenter_batch=4)
+MEASURES = dict(measured=4, reference=8, test=8, judge_pairs=8, judge_steps=12)
+TABLE = Protocol(**SMALL, **SEGMENTER, **MEASURES)
 TRAIN = "train --preset tiny --steps 40 --batch 8 --pairs 24 --out".split()
 
 
@@ -39,7 +42,8 @@ def train_command(out):
 
 
 def sample_command(trained, out):
-    return main(["sample", str(trained), "-n", "192", "--steps", "6", "--out", str(out)])
+    options = "-n 192 --sampling-steps 6 --out".split()
+    return main(["sample", str(trained), *options, str(out)])
 
 
 def table_command(out):
@@ -47,21 +51,23 @@ def table_command(out):
 
 
 def child(command, out, step, place, limit=None):
-    """Run a command in a process of its own, one thread, and tell the step that it is at and in which file it is saved."""
+    """Run a command in a process of its own, one thread; report its step, and the file it saves."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts in the background deaf to Ctrl-C
+    # a shell starts its background processes deaf to Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(os.open(out.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    fit = train.fit
+    fit = loop.fit
 
-    def told(net, loss, pairs, training, checkpoint=None, **options):
-        step.value, place.value = 0, str(checkpoint or "").encode()
+    def reported(net, loss, pairs, training, checkpoint=None, **options):
+        step.value = 0
+        place.value = str(checkpoint or "").encode()
         for progress in fit(net, loss, pairs, training, checkpoint, every=EVERY, **options):
             step.value = progress.step
             yield progress
 
-    run.fit = workshop.fit = metrics.fit = told
+    run.fit = experiment.fit = judge.fit = reported
     os._exit(command(out))
 
 
@@ -69,9 +75,11 @@ class Child:
     def __init__(self, command, out, limit=None):
         self.out = out
         server = multiprocessing.get_context("forkserver")
-        server.set_forkserver_preload(["minipig.__main__"])
-        self.step, self.place = server.Value("i", 0), server.Array("c", 400)
-        self.process = server.Process(target=child, args=(command, out, self.step, self.place, limit))
+        server.set_forkserver_preload(["minipig.commands"])
+        self.step = server.Value("i", 0)
+        self.place = server.Array("c", 400)
+        arguments = (command, out, self.step, self.place, limit)
+        self.process = server.Process(target=child, args=arguments)
         self.process.start()
 
     def wait_for(self, step):
@@ -93,7 +101,7 @@ class Child:
         path = Path(self.place.value.decode())
         if path.is_file():
             return max(0, self.step.value - load_checkpoint(path, {"step"})["step"])
-        key = path.stem.split("-")[-1]  # a table's checkpoint goes when its record is there
+        key = path.stem.split("-")[-1]  # a table's checkpoint is deleted when its record is written
         recorded = key and any(key in record.read_text() for record in self.out.glob("fold_*.json"))
         return 0 if recorded else self.step.value
 
@@ -114,12 +122,16 @@ def whole(folder):
 
 
 def result(folder):
-    """All that a command promises, without the seconds that it took."""
+    """All that a command promises, but for the seconds that it took."""
     if (folder / "table2.json").exists():
         return json.loads((folder / "table2.json").read_text())["rows"]
     if (folder / "pair.pt").exists():
         saved = load_checkpoint(folder / "pair.pt", {"model_x", "model_y"})
-        weights = {f"{net}.{key}": w.tolist() for net in ("model_x", "model_y") for key, w in saved[net].items()}
+        weights = {
+            f"{net}.{key}": w.tolist()
+            for net in ("model_x", "model_y")
+            for key, w in saved[net].items()
+        }
         return weights | json.loads((folder / "losses.json").read_text())
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -138,11 +150,19 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("name", ["train", "sample", "table"])
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(tmp_path, trained, name, kills):
-    command = {"train": train_command, "sample": partial(sample_command, trained), "table": table_command}[name]
-    rng, start = np.random.default_rng(kills), time.monotonic()
+    command = {
+        "train": train_command,
+        "sample": partial(sample_command, trained),
+        "table": table_command,
+    }[name]
+    rng = np.random.default_rng(kills)
+    start = time.monotonic()
     assert Child(command, tmp_path / "calm").end() == 0
-    duration, calm = time.monotonic() - start, result(tmp_path / "calm")
-    lost, runs, ended = [], 0, True
+    duration = time.monotonic() - start
+    calm = result(tmp_path / "calm")
+    lost = []
+    runs = 0
+    ended = True
     while len(lost) < kills or not ended:
         out = tmp_path / f"disturbed_{runs}"
         worker = Child(command, out)
@@ -156,7 +176,8 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(tmp_path, train
         else:
             assert status == 0, out.with_suffix(".err").read_text()
             assert result(out) == calm and not list(out.rglob("*.part"))
-            runs, ended = runs + 1, True
+            runs += 1
+            ended = True
         if out.exists():
             whole(out)
     assert max(lost) <= EVERY and runs >= 1
@@ -169,7 +190,8 @@ def test_interrupted_it_saves_the_very_step(tmp_path, trained):
     worker.wait_for(23)
     assert worker.end(signal.SIGINT) == 130
     assert worker.lost() == 0 and load_checkpoint(out / "model_x.ckpt", {"step"})["step"] % EVERY
-    assert out.with_suffix(".err").read_text().strip() == "minipig: stopped; repeat the same command to go on"
+    line = out.with_suffix(".err").read_text().strip()
+    assert line == "minipig: stopped; repeat the same command to resume"
     assert Child(train_command, out).end() == 0 and result(out) == result(trained)
 
 
@@ -182,21 +204,23 @@ def test_a_file_that_cannot_grow_stops_it_and_what_was_saved_is_kept(tmp_path, t
     assert Child(train_command, out).end() == 0 and result(out) == result(trained)
 
 
-def test_a_second_process_is_told(tmp_path, trained, capsys):
+def test_a_second_process_is_refused(tmp_path, trained, capsys):
     out = tmp_path / "run"
     worker = Child(train_command, out)
     worker.wait_for(3)
     os.kill(worker.process.pid, signal.SIGSTOP)  # however fast it is, it is not done yet
     assert train_command(out) == 2
     os.kill(worker.process.pid, signal.SIGCONT)
-    assert f"another process is at work on {out}/model_x.ckpt; let it finish" in capsys.readouterr().err
+    line = f"another process is writing {out}/model_x.ckpt; wait for it"
+    assert line in capsys.readouterr().err
     assert worker.end() == 0 and result(out) == result(trained)
     assert train_command(out) == 0  # and afterwards nobody stands in the way
 
 
 def test_a_file_that_vanishes_is_named(tmp_path, monkeypatch):
     phantoms(4, (16, 16)).save(tmp_path)
-    names, read = sorted(path.name for path in (tmp_path / "images").iterdir()), data.read_image
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    read = data.read_image
 
     def vanishing(path):
         (tmp_path / "images" / names[2]).unlink(missing_ok=True)

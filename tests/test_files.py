@@ -1,4 +1,4 @@
-"""Files that appear whole, and checkpoints that cannot execute code."""
+"""Atomic writes, locks, and checkpoints that cannot execute code."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from minipig.files import held, load_checkpoint, save_checkpoint
+from minipig.data.files import load_checkpoint, locked, save_checkpoint
 
 
 class Evil:
@@ -17,7 +17,7 @@ class Evil:
 def test_a_checkpoint_cannot_execute_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match="not a whole checkpoint"):
+    with pytest.raises(ValueError, match=r"evil.ckpt is damaged \(.*; delete it to start again"):
         load_checkpoint(tmp_path / "evil.ckpt", set())
     assert not (tmp_path / "executed").exists()
 
@@ -35,12 +35,13 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     assert load_checkpoint(path, set()) == {"step": 1}
 
 
-def test_a_file_is_held_by_one_at_a_time_and_no_lock_is_left(tmp_path):
+def test_one_process_at_a_time_locks_a_file_and_no_lock_is_left(tmp_path):
     path = tmp_path / "new" / "net.ckpt"
-    with held(path):
-        with pytest.raises(ValueError, match="another process is at work on .*net.ckpt; let it finish"), held(path):
+    with locked(path):
+        busy = "another process is writing .*net.ckpt; wait for it, or use another folder"
+        with pytest.raises(ValueError, match=busy), locked(path):
             pass
         assert list(path.parent.iterdir())
     assert not list(path.parent.iterdir())
-    with held(path), held(path.with_name("other.ckpt")):
+    with locked(path), locked(path.with_name("other.ckpt")):
         pass

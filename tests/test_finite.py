@@ -1,14 +1,14 @@
-"""Proposition 1 as arithmetic: each line of its proof in random worlds, and which lines a broken assumption breaks."""
+"""Proposition 1 as arithmetic: each line of its proof, and what a broken assumption breaks."""
 
 import pytest
 
-from minipig.finite import FiniteWorld, random_tables, two_chains
+from minipig.worlds.finite import FiniteWorld, random_tables, two_chains
 
 STATES = {"x": 3, "y": 4}
 
 
 def lines(p):
-    """How far the two sides of each line of Eq. (12)'s proof are apart at t = 2, and of the proposition itself."""
+    """The largest difference of the two sides of each line of Eq. (12)'s proof, at t = 2."""
     joint = p("x1 y1 | x2 y2")
     a = p("x1 | x2 y2") * p("y1 | x1 x2 y2")
     bayes = p("y1 | x1 y2") * p("x2 | x1 y1 y2") / p("x2 | x1 y2")
@@ -20,6 +20,7 @@ def lines(p):
         "c below": p("x2 | x1 y2") - p("x2 | x1"),
         "d": p("x2 | x1 y1 y2") - p("x2 | x1 y2"),
         "12": joint - proposition,
+        # a guide that forgets y_t; a guider that does not see it
         "forgetful": joint - p("x1 | x2 y2") * p("y1 | x1"),
         "one-way": joint - p("x1 | x2") * p("y1 | x1 y2"),
     }
@@ -30,17 +31,20 @@ def lines(p):
 def test_every_line_of_eq_12_holds_in_a_random_world(seed):
     gaps = lines(FiniteWorld(random_tables(two_chains(3), STATES, seed)).p)
     assert all(gaps[line] < 1e-12 for line in ("a", "b", "c above", "c below", "d", "12"))
-    assert gaps["forgetful"] > 1e-3 and gaps["one-way"] > 1e-3  # a guide that forgets y_t; a guider that does not see it
+    assert gaps["forgetful"] > 1e-3 and gaps["one-way"] > 1e-3
 
 
 ALL = {"c above", "c below", "d", "12"}
 BROKEN = {  # which tables take the place of which, and the lines that fail
-    "noise shared by both chains": ({"n2": "n2", "x2 | x1": "x2 | x1 n2", "y2 | y1": "y2 | y1 n2"}, ALL),
+    "noise shared by both chains": (
+        {"n2": "n2", "x2 | x1": "x2 | x1 n2", "y2 | y1": "y2 | y1 n2"},
+        ALL,
+    ),
     "an x-chain that is not Markov": ({"x2 | x1": "x2 | x1 x0"}, ALL),
-    "an x-chain that looks at y_(t-1)": ({"x2 | x1": "x2 | x1 y1"}, ALL),
-    "an x-chain that looks at y_t": ({"x2 | x1": "x2 | x1 y2"}, {"c above", "c below"}),
-    "a y-chain that looks at x_t": ({"y2 | y1": "y2 | y1 x2"}, ALL),
-    "a y-chain that looks at x_(t-1)": ({"y2 | y1": "y2 | y1 x1"}, set()),
+    "an x-chain that depends on y_(t-1)": ({"x2 | x1": "x2 | x1 y1"}, ALL),
+    "an x-chain that depends on y_t": ({"x2 | x1": "x2 | x1 y2"}, {"c above", "c below"}),
+    "a y-chain that depends on x_t": ({"y2 | y1": "y2 | y1 x2"}, ALL),
+    "a y-chain that depends on x_(t-1)": ({"y2 | y1": "y2 | y1 x1"}, set()),
     "a y-chain that is not Markov": ({"y2 | y1": "y2 | y1 y0"}, set()),
 }
 
@@ -64,7 +68,7 @@ def test_queries_are_sums_of_the_joint_table():
     assert world.p("y0").shape == (1, 4, 1, 1) and abs(world.p("y0").sum() - 1) < 1e-12
 
 
-def test_a_table_that_is_no_probability_is_named():
+def test_a_table_that_is_not_a_probability_is_named():
     tables = random_tables(two_chains(1), STATES, 0)
-    with pytest.raises(ValueError, match=r"'x1 \| x0'.*sums run from 2 to 2"):
+    with pytest.raises(ValueError, match=r"'x1 \| x0' is not a conditional .* sums are 2 to 2"):
         FiniteWorld(tables | {"x1 | x0": 2 * tables["x1 | x0"]})

@@ -1,7 +1,7 @@
-"""Mistakes that a reader could make, planted one at a time: for each, a named cell of the course or unit test must fail.
+"""Mistakes that a reader could make, planted one at a time; named cells and tests must notice each.
 
-A mistake is a line of one package function, replaced in its own source. A cell is run from its notebook, not copied, after
-those earlier cells that define what it uses.
+A mistake is a line of one package function, replaced in its own source. A cell is run from its
+notebook, not copied, after those earlier cells that define what it uses.
 """
 
 import ast
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 COURSE = {path.stem[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 
 MISTAKES = {
-    # name: (function, what it says, what is put there, who must notice: NOTEBOOK:CELL or FILE::TEST)
+    # name: (function, its source, what replaces it, NOTEBOOK:CELL or FILE::TEST that must notice)
     "x0_hat without its 1 / sqrt(abar)": (
         "minipig.schedule:Schedule.x0_hat",
         "(zt - noise * eps) / signal",
@@ -45,6 +45,12 @@ MISTAKES = {
         "1 - torch.cumsum(self.beta, 0) / self.beta.sum() * 0.99999",
         ["01:schedule"],
     ),
+    "the offset of the cosine schedule forgotten": (
+        "minipig.schedule:Schedule.cosine",
+        "(share + offset) / (1 + offset)",
+        "share",
+        ["test_schedule.py::test_the_cosine_schedule_is_a_schedule"],
+    ),
     "the square root of 1 - beta forgotten": (
         "minipig.schedule:Schedule.noise_step",
         "(1 - beta).sqrt()",
@@ -59,72 +65,90 @@ MISTAKES = {
     ),
     "a grid that starts below T": (
         "minipig.schedule:Schedule.grid",
-        "(self.T * i + steps // 2) // steps for i in range(steps, -1, -1)",
-        "max(0, (self.T * i + steps // 2) // steps - self.T // steps + 1) for i in range(steps, -1, -1)",
+        "[(self.T * i + steps // 2) // steps for i in range(steps, -1, -1)]",
+        "[max(0, (self.T * i - self.T) // steps + 1) for i in range(steps, -1, -1)]",
         ["03:distances"],
     ),
+    "v turned into eps on the linear schedule, whatever the network's": (
+        "minipig.unet:PairedUNet.answer",
+        "self.schedule.scales(t, z)",
+        "Schedule.linear().scales(t, z)",
+        ["test_unet.py::test_a_v_predicting_network_obeys_its_schedule"],
+    ),
     "the guider shown y0 in place of y_t": (
-        "minipig.guider:guider_loss",
+        "minipig.guider:model_x_loss",
         "model_x(pair.xt, pair.t, pair.yt)",
         "model_x(pair.xt, pair.t, pair.y0)",
         ["test_guider.py::test_the_guider_is_shown_the_noisy_slice"],
     ),
     "eps_1 and eps_2 exchanged": (
-        "minipig.guider:guider_loss",
-        "pair.eps_1 -",
-        "pair.eps_2 -",
-        ["test_guider.py::test_guider_loss_is_the_plain_mean_square"],
+        "minipig.guider:model_x_loss",
+        "pair.eps_1 - eps_x",
+        "pair.eps_2 - eps_x",
+        ["test_guider.py::test_model_x_loss_is_the_plain_mean_square"],
     ),
     "one noise for both chains, in training": (
         "minipig.guider:NoisyPair.draw",
-        "return cls(x0, y0, t.to(x0.device), eps_1.to(x0.device), eps_2.to(x0.device)",
-        "return cls(x0, y0, t.to(x0.device), eps_1.to(x0.device), eps_1.to(x0.device)",
+        "return cls(x0, y0, t, eps_1, eps_2,",
+        "return cls(x0, y0, t, eps_1, eps_1,",
         ["test_guider.py::test_noisy_pair_is_eq_9_and_10"],
     ),
     "one noise for both chains, in sampling": (
         "minipig.sampler:sample",
-        "walk(pair, noise((1, *size)), noise((1, *size)), grid",
-        "walk(pair, *[noise((1, *size))] * 2, grid",
+        "y_T = noise((1, *size))",
+        "y_T = x_T",
         ["test_sampler.py::test_mask_and_slice_start_from_independent_noise"],
     ),
+    "noise of the linear schedule, whatever the training's": (
+        "minipig.training.loop:fit",
+        "schedule = schedule or Schedule.linear()",
+        "schedule = Schedule.linear()",
+        ["test_loop.py::test_the_noise_is_that_of_the_given_schedule"],
+    ),
     "model_y's loss weighted, and the weight squared": (
-        "minipig.guider:slice_loss",
-        "(pair.eps_2 - model_y(pair.yt, pair.t, rule.train(pair)))",
-        "(rule.train(pair).sigmoid() * (pair.eps_2 - model_y(pair.yt, pair.t, rule.train(pair))))",
-        ["test_guider.py::test_slice_loss_is_the_plain_mean_square"],
+        "minipig.guider:model_y_loss",
+        "(pair.eps_2 - eps_y)",
+        "(rule.train(pair).sigmoid() * (pair.eps_2 - eps_y))",
+        ["test_guider.py::test_model_y_loss_is_the_plain_mean_square"],
     ),
     "model_y shown x_t": (
-        "minipig.guider:Clean.sample",
+        "minipig.rules:Clean.sample",
         "state.x0_hat",
-        "state.x_t",
-        ["03:sequential"],
+        "state.xt",
+        ["03:sequential", "test_guider.py::test_rules_show_what_they_say"],
     ),
     "the guide binarised": (
-        "minipig.exact:Show.sample",
+        "minipig.worlds.gaussian:Show.sample",
         "getattr(state, self.field)",
         "getattr(state, self.field).sign()",
         ["03:shares", "03:sampler-is-closed-form-to-rounding"],
     ),
     "the two networks exchanged in the walk": (
         "minipig.sampler:walk",
-        "denoise(pair.model_x, x, t, y)",
-        "denoise(pair.model_y, x, t, y)",
-        ["03:sampler-is-closed-form-to-rounding"],
+        "denoise(pair.model_x, x, t, y, ",
+        "denoise(pair.model_y, x, t, y, ",
+        ["03:sampler-is-closed-form-to-rounding", "test_sampler.py::test_states_are_algorithm_2"],
     ),
     "x moved after y, with the new y": (
         "minipig.sampler:walk",
-        "        yield state\n",
-        "        state.x_next = move(x, *denoise(pair.model_x, x, t, state.y_next), t, s, None)\n        yield state\n",
-        ["03:sampler-is-closed-form-to-rounding"],
+        "        x = x_next\n",
+        "        x = schedule.step(*denoise(pair.model_x, x, t, y_next, schedule, clip), t, s)\n",
+        ["03:sampler-is-closed-form-to-rounding", "test_sampler.py::test_states_are_algorithm_2"],
     ),
     "the guider blind to the slice": (
         "minipig.sampler:walk",
-        "denoise(pair.model_x, x, t, y)",
-        "denoise(pair.model_x, x, t, 0 * y)",
-        ["03:sampler-is-closed-form-to-rounding"],
+        "denoise(pair.model_x, x, t, y, ",
+        "denoise(pair.model_x, x, t, 0 * y, ",
+        ["03:sampler-is-closed-form-to-rounding", "test_sampler.py::test_states_are_algorithm_2"],
+    ),
+    "extrapolated to the end of the step, not to its middle": (
+        "minipig.extras.solvers:extrapolate",
+        "(c - b) / (b - a) / 2",
+        "(c - b) / (b - a)",
+        ["test_solvers.py::test_extrapolation_is_a_straight_line_in_the_log_snr"],
     ),
     "a conditional that forgets to divide": (
-        "minipig.finite:FiniteWorld.p",
+        "minipig.worlds.finite:FiniteWorld.p",
         " / self._marginal(_names(right))",
         "",
         ["02:proposition-1"],
@@ -134,7 +158,10 @@ CATCHERS = sorted({catcher for *_, catchers in MISTAKES.values() for catcher in 
 
 
 def plant(monkeypatch, function: str, old: str, new: str) -> None:
-    """Replace `old` by `new` in the source of a function, "module:name" or "module:Class.name", and the function by that."""
+    """Replace `old` by `new` in the source of a function, "module:name" or "module:Class.name".
+
+    The function keeps its identity and gets other code, so that every name for it is mistaken.
+    """
     module = importlib.import_module(function.partition(":")[0])
     *path, name = function.partition(":")[2].split(".")
     owner = getattr(module, path[0]) if path else module
@@ -142,7 +169,13 @@ def plant(monkeypatch, function: str, old: str, new: str) -> None:
     assert source.count(old) == 1, f"{function} does not say {old!r} once"
     names = dict(vars(module))
     exec(compile(source.replace(old, new), f"<{function}, with a mistake>", "exec"), names)
-    monkeypatch.setattr(owner, name, names[name])
+    code = bare(names[name]).__code__
+    monkeypatch.setattr(bare(inspect.getattr_static(owner, name)), "__code__", code)
+
+
+def bare(function):
+    """The plain function inside of decorators."""
+    return inspect.unwrap(getattr(function, "__func__", function))
 
 
 def run(catcher: str) -> None:
@@ -155,11 +188,13 @@ def run(catcher: str) -> None:
 
 
 def run_cell(notebook: str, tag: str) -> None:
-    """Execute the cell tagged `tag`, after the cells that it needs: the last before it to define each name it uses."""
-    cells = [cell for cell in nbformat.read(COURSE[notebook], as_version=4).cells if cell.cell_type == "code"]
+    """Execute the cell tagged `tag`, after the last cells to define each name that it uses."""
+    cells = nbformat.read(COURSE[notebook], as_version=4).cells
+    cells = [cell for cell in cells if cell.cell_type == "code"]
     (last,) = [i for i, cell in enumerate(cells) if tag in cell.metadata.get("tags", [])]
     used, defined = zip(*(names_of(cell.source) for cell in cells))
-    needed, open_ = set(), [(last, name) for name in used[last]]
+    needed = set()
+    open_ = [(last, name) for name in used[last]]
     while open_:
         reader, name = open_.pop()
         makers = [i for i in range(reader) if name in defined[i]]
@@ -172,21 +207,25 @@ def run_cell(notebook: str, tag: str) -> None:
 
 
 def names_of(source: str) -> tuple[set[str], set[str]]:
-    """The names that a cell takes from earlier cells, and those that it defines (or completes, as result["x"] = ...)."""
-    taken, defined = set(), set()
+    """The names that a cell takes from others, and those it defines or completes (x[i] = y)."""
+    taken = set()
+    defined = set()
     for statement in ast.parse(source).body:
         table = symtable.symtable(ast.unparse(statement), "cell", "exec")
-        read = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
-        made = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+        symbols = table.get_symbols()
+        read = {s.get_name() for s in symbols if s.is_referenced()}
+        made = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
         inner = table.get_children()
         while inner:
             scope = inner.pop()
             inner += scope.get_children()
-            read |= {symbol.get_name() for symbol in scope.get_symbols() if symbol.is_global()}
-        taken |= read - defined - (made if isinstance(statement, (ast.For, ast.With, ast.FunctionDef)) else set())
+            read |= {s.get_name() for s in scope.get_symbols() if s.is_global()}
+        own = made if isinstance(statement, (ast.For, ast.With, ast.FunctionDef)) else set()
+        taken |= read - defined - own
         defined |= made
         for node in ast.walk(statement):
-            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
+            stored = isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+            if stored and isinstance(node.value, ast.Name):
                 defined.add(node.value.id)
     return taken, defined
 

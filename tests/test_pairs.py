@@ -1,11 +1,11 @@
-"""Pairs in memory: written and read back, split by patient and by identical image."""
+"""Pairs in memory: saved and read back, split by patient and by identical image."""
 
 import numpy as np
 import pytest
 import torch
 
-from minipig.data import PairFolder
-from minipig.pairs import Pairs, groups, split
+from minipig.data.folder import PairFolder
+from minipig.data.pairs import Pairs, groups, split
 
 
 def test_saved_pairs_are_read_back(tmp_path):
@@ -22,11 +22,13 @@ def test_saved_pairs_are_read_back(tmp_path):
 
 def made(patients, images=None):
     n = len(patients)
-    images = torch.arange(n).float()[:, None, None, None].expand(n, 1, 2, 2) if images is None else images
-    return Pairs(torch.zeros(n, 1, 2, 2, dtype=torch.bool), images, [f"{i}.png" for i in range(n)], list(patients))
+    if images is None:
+        images = torch.arange(n).float()[:, None, None, None].expand(n, 1, 2, 2)
+    masks = torch.zeros(n, 1, 2, 2, dtype=torch.bool)
+    return Pairs(masks, images, [f"{i}.png" for i in range(n)], list(patients))
 
 
-def test_split_keeps_patients_on_one_side_and_meets_the_shares():
+def test_split_keeps_patients_in_one_part_and_the_fractions():
     pairs = made([f"p{i // 3}" for i in range(90)])
     parts = split(pairs, (0.6, 0.3, 0.1), seed=1)
     assert [len(part) for part in parts] == [54, 27, 9]
@@ -45,11 +47,14 @@ def test_identical_images_tie_patients_together():
         assert {len(a), len(b)} == {3, 1}
 
 
-def test_every_part_of_a_split_gets_something():
+def test_no_part_of_a_split_is_empty():
     for seed in range(5):
         assert all(len(part) for part in split(made("aaaaaaab"), (0.99, 0.01), seed))
 
 
 def test_one_patient_cannot_be_split():
-    with pytest.raises(ValueError, match=r"cannot split 3 pairs of 1 patient\(s\) into 2 parts"):
+    problem = (
+        r"cannot split 3 pairs of 1 patient\(s\) into 2 parts: .*; add patients, .*--holdout 0"
+    )
+    with pytest.raises(ValueError, match=problem):
         split(made("aaa"), (0.9, 0.1))

@@ -1,4 +1,4 @@
-"""The phantoms are what their text says: reproducible, patient by patient, 1/f^3 texture, lesions that hide."""
+"""Phantoms: reproducible, one anatomy for each patient, 1/f^3 texture, lesions hard to see."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from minipig.data import PairFolder
-from minipig.phantoms import SLICES, phantoms, power_law
+from minipig.data.folder import PairFolder
+from minipig.data.phantoms import SLICES, phantoms, power_law
 
 SAMPLES = Path(__file__).parent.parent / "data_samples" / "phantoms"
 
@@ -31,7 +31,9 @@ def test_slices_of_a_patient_share_the_anatomy():
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (48, 64), (256, 128)])
 def test_every_size_has_a_breast_and_a_lesion_in_it(size):
     pairs = phantoms(8, size)
-    assert pairs.size == size and pairs.images.abs().max() <= 1 and pairs.images.dtype == torch.float32
+    assert (
+        pairs.size == size and pairs.images.abs().max() <= 1 and pairs.images.dtype == torch.float32
+    )
     area = pairs.masks.float().mean((1, 2, 3))
     assert (area > 0.003).all() and (area < 0.25).all()
     assert (pairs.images[:, :, 0, -1] < -0.8).all()  # air in the corner away from the chest wall
@@ -65,8 +67,10 @@ def test_the_committed_samples_are_redrawn_within_one_grey_level():
 
 
 @pytest.mark.parametrize("bad", [dict(n=0), dict(n=4, size=(8, 32))])
-def test_impossible_phantoms_are_refused(bad):
-    with pytest.raises(ValueError, match="phantoms need n >= 1"):
+def test_invalid_counts_and_sizes_raise(bad):
+    with pytest.raises(
+        ValueError, match="phantoms need n >= 1 and sides of at least 16 pixels, not n="
+    ):
         phantoms(**bad)
 
 

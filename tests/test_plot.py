@@ -2,17 +2,25 @@
 
 import matplotlib
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from minipig import plot
-from minipig.guider import Clean
-from minipig.phantoms import phantoms
+from minipig.data.files import write_figure
+from minipig.data.phantoms import phantoms
+from minipig.rules import Clean
 from minipig.sampler import PairModel, walk
 from minipig.schedule import Schedule
 from minipig.seeds import SampleNoise
 
 matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open():
+    yield
+    matplotlib.pyplot.close("all")
 
 
 def test_pair_grid_shows_each_pair_once(tmp_path):
@@ -21,28 +29,31 @@ def test_pair_grid_shows_each_pair_once(tmp_path):
     figure = plot.pair_grid(x0, y0, columns=3, title="five")
     pictures = [ax for ax in figure.axes if ax.images]
     assert len(pictures) == 10
-    assert np.array_equal(pictures[0].images[0].get_array(), y0[0, 0]) and len(pictures[0].collections) == 2
+    assert np.array_equal(pictures[0].images[0].get_array(), y0[0, 0])
+    assert len(pictures[0].collections) == 2
     outlined = [ax for ax in pictures if ax.collections]
-    assert len(outlined) == 4 and not any(np.array_equal(ax.images[0].get_array(), y0[4, 0]) for ax in outlined)
-    plot.save(figure, tmp_path / "grid.png")
+    assert len(outlined) == 4
+    assert not any(np.array_equal(ax.images[0].get_array(), y0[4, 0]) for ax in outlined)
+    write_figure(tmp_path / "grid.png", figure)
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.width > 300
+    assert not matplotlib.pyplot.get_fignums()
 
 
 def test_figure_3_shows_the_asked_steps():
-    schedule, noise = Schedule(), SampleNoise(0, range(2))
+    schedule = Schedule.linear()
+    noise = SampleNoise(0, range(2))
     pair = PairModel(lambda z, t, g: z, lambda z, t, g: z, schedule, Clean())
     states = list(walk(pair, noise((1, 8, 8)), noise((1, 8, 8)), schedule.grid(8)))
     figure = plot.figure_3(states, at=(2, 4, 8))
     assert [ax.get_title()[-6:] for ax in figure.axes[:6:2]] == ["step 2", "step 4", "step 8"]
     assert np.array_equal(figure.axes[4].images[0].get_array(), states[7].x0_hat[0, 0])
     assert np.array_equal(figure.axes[5].images[0].get_array(), states[7].y0_hat[0, 0])
-    matplotlib.pyplot.close(figure)
 
 
 def test_loss_curves_are_labelled_running_means():
-    figure = plot.loss_curves({"model_x": [1.0, 2.0, 3.0, 4.0] * 25, "model_y": [2.0] * 100}, window=4)
+    losses = {"model_x": [1.0, 2.0, 3.0, 4.0] * 25, "model_y": [2.0] * 100}
+    figure = plot.loss_curves(losses, window=4)
     ax = figure.axes[0]
     assert ax.get_xlabel() and ax.get_ylabel() and len(ax.get_legend().get_texts()) == 2
     assert torch.allclose(torch.as_tensor(ax.lines[0].get_ydata()), torch.tensor(2.5).double())
-    matplotlib.pyplot.close(figure)

@@ -1,4 +1,4 @@
-"""Published layouts in miniature, with the faults they are known for, become folders that PairFolder reads; and real ones."""
+"""`minipig prepare` on small copies of published layouts with their known faults, and on others."""
 
 import json
 import os
@@ -9,19 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
-from minipig import prepare as module
-from minipig.__main__ import main
-from minipig.data import PairFolder
-from minipig.layouts import LAYOUTS, Layout
-from minipig.pairs import groups
-from minipig.prepare import prepare, told
+from minipig.cli import main
+from minipig.data import prepare as module
+from minipig.data.folder import PairFolder
+from minipig.data.layouts import LAYOUTS, Layout
+from minipig.data.pairs import groups
+from minipig.data.prepare import prepare, summary
 
 PLAIN = Layout("images/*.png", "masks/{stem}.png")
 
 
 def picture(seed, size=(20, 30), mode="L"):
-    channels = () if mode == "L" else (3,)
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, *channels), dtype=np.uint8), mode)
+    shape = size if mode == "L" else (*size, 3)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
 def outline(box, size=(20, 30), colour=255):
@@ -43,14 +43,14 @@ def run(*arguments):
 
 @pytest.fixture
 def busi(tmp_path):
-    """Dataset_BUSI_with_GT: spaces and brackets in names, several masks an image, normal images with black masks, a twin."""
+    """BUSI: spaces and brackets, several masks of an image, a normal image, a duplicate."""
     root = tmp_path / "Dataset_BUSI_with_GT"
     for k in (1, 2, 10):
         put(root, f"benign/benign ({k}).png", picture(k, mode="RGB"))
         put(root, f"benign/benign ({k})_mask.png", outline((2, 3, 8, 9)))
     put(root, "benign/benign (10)_mask_1.png", outline((12, 20, 18, 28)))
     put(root, "benign/benign (10)_mask_2.png", outline((0, 0, 2, 2)))
-    put(root, "malignant/malignant (1).png", picture(2, mode="RGB"))  # the second benign one again, under another name
+    put(root, "malignant/malignant (1).png", picture(2, mode="RGB"))  # the same as benign (2)
     put(root, "malignant/malignant (1)_mask.png", outline((2, 3, 8, 9)).convert("1"))
     put(root, "normal/normal (1).png", picture(4, mode="RGB"))
     put(root, "normal/normal (1)_mask.png", outline((0, 0, 0, 0)))
@@ -61,35 +61,40 @@ def test_busi(busi, tmp_path, capsys):
     dst = tmp_path / "busi"
     assert run("prepare", busi, dst, "--layout", "busi") == 0
     pairs = PairFolder(dst)
-    assert pairs.names == ["benign (1).png", "benign (10).png", "benign (2).png", "malignant (1).png"]
-    ten = pairs.masks[1, 0]
-    assert ten.sum() == 6 * 6 + 6 * 8 + 2 * 2 and ten[3, 4] and ten[13, 21] and ten[1, 1]  # all three lesions
+    names = ["benign (1).png", "benign (10).png", "benign (2).png", "malignant (1).png"]
+    assert pairs.names == names
+    ten = pairs.masks[1, 0]  # all three lesions
+    assert ten.sum() == 6 * 6 + 6 * 8 + 2 * 2 and ten[3, 4] and ten[13, 21] and ten[1, 1]
     grey = torch.tensor(np.array(picture(1, mode="RGB").convert("L"))).float() / 127.5 - 1
     assert torch.allclose(pairs.images[0, 0], grey, atol=1e-6)
     report = json.loads((dst / "report.json").read_text())
-    assert report["pairs"] == report["patients"] == 4 and report["left_out"] == {"no lesion": ["normal/normal (1).png"]}
+    assert report["pairs"] == report["patients"] == 4
+    assert report["left_out"] == {"no lesion": ["normal/normal (1).png"]}
     assert report["identical"] == [["benign (2).png", "malignant (1).png"]]
-    assert len(groups(pairs)) == 4 and len(set(groups(pairs))) == 3  # a split keeps the twins on one side
-    said = capsys.readouterr().out
-    assert "4 pairs of 4 patients" in said and "left out 1, such as 'normal/normal (1).png': no lesion" in said
-    assert "benign (2).png and malignant (1).png" in said
+    assert len(groups(pairs)) == 4 and len(set(groups(pairs))) == 3  # duplicates share a group
+    out = capsys.readouterr().out
+    assert "4 pairs of 4 patients" in out
+    assert "left out 1, such as 'normal/normal (1).png': no lesion" in out
+    assert "1 images occur more than once, such as benign (2).png and malignant (1).png" in out
     with Image.open(dst / "contact.png") as contact:
         assert contact.width > 300
-    assert "source" in (dst / "manifest.csv").read_text() and "benign/benign (10).png" in (dst / "manifest.csv").read_text()
+    manifest = (dst / "manifest.csv").read_text()
+    assert "source" in manifest and "benign/benign (10).png" in manifest
 
 
 def test_several_masks_are_joined_only_when_asked(busi, tmp_path):
     report = prepare(busi, tmp_path / "dst", replace(LAYOUTS["busi"], merge=False))
-    assert report["pairs"] == 3 and report["left_out"]["several masks: to join them, give --merge"] == [
-        "benign/benign (10).png"
-    ]
+    several = report["left_out"]["several masks; give --merge to join them"]
+    assert report["pairs"] == 3 and several == ["benign/benign (10).png"]
 
 
 @pytest.fixture
 def bus_uclm(tmp_path):
-    """BUS-UCLM: colours for the kind of lesion, frames without one, a mask of another size, one frame under two patients."""
+    """BUS-UCLM: coloured masks, no lesion, a mask of another size, one image of two patients."""
     root = tmp_path / "BUS-UCLM"
-    for k, (name, colour) in enumerate({"ALWI_000": (0, 255, 0), "ALWI_001": (255, 0, 0), "CHCO_000": (0, 255, 0)}.items()):
+    for k, (name, colour) in enumerate(
+        {"ALWI_000": (0, 255, 0), "ALWI_001": (255, 0, 0), "CHCO_000": (0, 255, 0)}.items()
+    ):
         put(root, f"images/{name}.png", picture(k, mode="RGB"))
         put(root, f"masks/{name}.png", outline((5, 5, 9, 12), colour=colour))
     put(root, "images/CHVI_005.png", picture(2, mode="RGB"))
@@ -105,7 +110,8 @@ def bus_uclm(tmp_path):
 def test_bus_uclm(bus_uclm, tmp_path):
     report = prepare(bus_uclm, tmp_path / "dst", LAYOUTS["bus-uclm"])
     pairs = PairFolder(tmp_path / "dst")
-    assert pairs.patients == ["ALWI", "ALWI", "CHCO", "CHVI"] and (pairs.masks.sum((1, 2, 3)) == 4 * 7).all()
+    assert pairs.patients == ["ALWI", "ALWI", "CHCO", "CHVI"]
+    assert (pairs.masks.sum((1, 2, 3)) == 4 * 7).all()
     assert report["left_out"] == {
         "image and mask differ in size": ["images/HESN_002.png"],
         "no lesion": ["images/NODE_000.png"],
@@ -115,37 +121,45 @@ def test_bus_uclm(bus_uclm, tmp_path):
 
 @pytest.fixture
 def isic(tmp_path):
-    """ISIC 2018, task 1: JPEG images beside PNG masks in another folder, with superpixels, licences and a lost mask."""
+    """ISIC 2018, task 1: JPEG images, PNG masks in another folder, superpixels, a missing mask."""
     root = tmp_path / "ISIC"
     for part, numbers in {"Training": (0, 1, 3), "Validation": (12255,)}.items():
+        inputs, truths = f"ISIC2018_Task1-2_{part}_Input", f"ISIC2018_Task1_{part}_GroundTruth"
         for k in numbers:
-            put(root, f"ISIC2018_Task1-2_{part}_Input/ISIC_{k:07d}.jpg", picture(k, mode="RGB"))
-            put(root, f"ISIC2018_Task1-2_{part}_Input/ISIC_{k:07d}_superpixels.png", picture(k + 1, mode="RGB"))
+            name = f"ISIC_{k:07d}"
+            put(root, f"{inputs}/{name}.jpg", picture(k, mode="RGB"))
+            put(root, f"{inputs}/{name}_superpixels.png", picture(k + 1, mode="RGB"))
             if k != 3:
-                put(root, f"ISIC2018_Task1_{part}_GroundTruth/ISIC_{k:07d}_segmentation.png", outline((1, 1, 15, 25)))
-        (root / f"ISIC2018_Task1-2_{part}_Input" / "LICENSE.txt").write_text("CC-0")
+                put(root, f"{truths}/{name}_segmentation.png", outline((1, 1, 15, 25)))
+        (root / inputs / "LICENSE.txt").write_text("CC-0")
     return root
 
 
 def test_isic(isic, tmp_path):
     report = prepare(isic, tmp_path / "dst", LAYOUTS["isic2018"])
-    assert PairFolder(tmp_path / "dst").names == ["ISIC_0000000.png", "ISIC_0000001.png", "ISIC_0012255.png"]
-    assert report["left_out"] == {"no mask": ["ISIC2018_Task1-2_Training_Input/ISIC_0000003.jpg"]}
-    assert report["over_half"] == 3 and "are they inverted?" in told(report, tmp_path)  # 14 x 24 of 20 x 30
+    names = ["ISIC_0000000.png", "ISIC_0000001.png", "ISIC_0012255.png"]
+    assert PairFolder(tmp_path / "dst").names == names
+    reason = "no mask matches --masks **/*_GroundTruth/{stem}_segmentation.png"
+    assert report["left_out"] == {reason: ["ISIC2018_Task1-2_Training_Input/ISIC_0000003.jpg"]}
+    assert report["over_half"] == 3  # 14 x 24 of 20 x 30
+    assert "3 masks cover more than half of their image: are they" in summary(report, tmp_path)
 
 
-# ---- a layout of one's own
+# ---- other layouts
 
 
 def test_a_jpeg_mask_is_thresholded_only_when_asked(tmp_path, capsys):
     root = tmp_path / "src"
     put(root, "scans/a.jpg", picture(0))
     put(root, "truth/a.jpg", outline((5, 5, 12, 20)), quality=40)
-    ask = ["prepare", root, tmp_path / "dst", "--images", "scans/*.jpg", "--masks", "truth/{stem}.jpg"]
-    assert run(*ask) == 2
-    assert "a mask must hold two: give --threshold, 127 for blurred or JPEG masks" in capsys.readouterr().err
-    assert not (tmp_path / "dst").exists()  # so that the same command with that option is not refused
-    assert run(*ask, "--threshold", 127) == 0
+    command = ["prepare", root, tmp_path / "dst"]
+    command += ["--images", "scans/*.jpg", "--masks", "truth/{stem}.jpg"]
+    assert run(*command) == 2
+    error = capsys.readouterr().err
+    assert "the mask has more than two values; a mask must hold two: threshold it first" in error
+    assert "--threshold 127 (blurred or JPEG masks) or 0 (labels)" in error
+    assert not (tmp_path / "dst").exists()  # so the same command may be repeated with the option
+    assert run(*command, "--threshold", 127) == 0
     assert PairFolder(tmp_path / "dst").masks[0, 0, 5:12, 5:20].float().mean() > 0.9
 
 
@@ -154,11 +168,23 @@ def test_patients_come_from_the_path_and_sixteen_bits_are_kept(tmp_path):
     for patient in ("P07", "P12"):
         put(root, f"{patient}/left/slice.tif", Image.fromarray(deep))
         put(root, f"{patient}/left/slice_roi.tif", outline((5, 5, 9, 12)))
-    report = prepare(root, tmp_path / "dst", Layout("**/*.tif", "{folder}/{stem}_roi.tif", r"^(P\d+)/"))
+    layout = Layout("**/*.tif", "{folder}/{stem}_roi.tif", r"^(P\d+)/")
+    report = prepare(root, tmp_path / "dst", layout)
     pairs = PairFolder(tmp_path / "dst")
-    assert pairs.names == ["P07_left_slice.png", "P12_left_slice.png"] and pairs.patients == ["P07", "P12"]
-    assert torch.allclose(pairs.images[0, 0], torch.from_numpy(deep / 32767.5 - 1).float(), atol=1e-6)
-    assert report["left_out"] == {} and report["patients"] == 2  # masks that the glob finds too are not taken for images
+    assert pairs.names == ["P07_left_slice.png", "P12_left_slice.png"]
+    assert pairs.patients == ["P07", "P12"]
+    expected = torch.from_numpy(deep / 32767.5 - 1).float()
+    assert torch.allclose(pairs.images[0, 0], expected, atol=1e-6)
+    # --images finds the masks, too; they are not used as images
+    assert report["left_out"] == {} and report["patients"] == 2
+
+
+@pytest.mark.parametrize("expression", [r"P\d+", r"(P\d+)", r"(Q\d+)|(P\d+)", r"( *)(P\d+)"])
+def test_a_patient_is_the_first_group_with_text_or_the_match(tmp_path, expression):
+    put(tmp_path, "src/images/P07.png", picture(0))
+    put(tmp_path, "src/masks/P07.png", outline((5, 5, 9, 12)))
+    prepare(tmp_path / "src", tmp_path / "dst", replace(PLAIN, patient=expression))
+    assert PairFolder(tmp_path / "dst").patients == ["P07"]
 
 
 def test_each_file_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
@@ -176,12 +202,12 @@ def test_each_file_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
     report = prepare(root, tmp_path / "dst", PLAIN)
     assert PairFolder(tmp_path / "dst").names == ["good.png"] and report["pairs"] == 1
     assert report["left_out"] == {
-        "its image cannot be read as an image (image file is truncated); replace the file": ["images/broken.png"],
-        "its image cannot be read as an image (cannot identify image file 'its image'); replace the file": [
-            "images/empty.png"
+        "the image cannot be read as an image; replace the file": [
+            "images/broken.png",
+            "images/empty.png",
         ],
         "the mask is full": ["images/full.png"],
-        "a link that leads out of the folder": ["images/link.png"],
+        "a link to a file outside SRC; copy the file": ["images/link.png"],
     }
 
 
@@ -193,7 +219,7 @@ def test_each_file_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
         Layout("images/*.png", "masks/{*}.png"),
     ],
 )
-def test_masks_without_an_image_are_told(tmp_path, layout):
+def test_masks_without_an_image_are_reported(tmp_path, layout):
     root = tmp_path / "src"
     put(root, "images/good.png", picture(0))
     for name in ("good.png", "lost.png", "lost too.PNG"):
@@ -202,20 +228,23 @@ def test_masks_without_an_image_are_told(tmp_path, layout):
     put(tmp_path, "masks/of another set.png", outline((5, 5, 9, 12)))  # outside of the source
     report = prepare(root, tmp_path / "dst", layout)
     assert report["pairs"] == 1
-    assert report["left_out"] == {"it fits --masks, and there is no image for it": ["masks/lost too.PNG", "masks/lost.png"]}
+    lost = ["masks/lost too.PNG", "masks/lost.png"]
+    assert report["left_out"] == {"a mask without an image": lost}
 
 
-def test_a_glob_that_begins_with_a_dot_means_the_same_and_a_sheet_is_drawn_of_whatever_there_is(tmp_path):
+def test_a_glob_may_begin_with_a_dot_and_the_sheet_may_lack_the_first_image(tmp_path):
     root = tmp_path / "src"
     put(root, "a.png", picture(0))  # without a mask, and first
     for k in range(40):
         put(root, f"b{k:02d}.png", picture(k))
         put(root, f"b{k:02d}_mask.png", outline((5, 5, 9, 12)))
     report = prepare(root, tmp_path / "dst", Layout("./*.png", "{folder}/{stem}_mask.png"))
-    assert report["pairs"] == 40 and report["left_out"] == {"no mask": ["a.png"]} and (tmp_path / "dst/contact.png").exists()
+    reason = "no mask matches --masks {folder}/{stem}_mask.png"
+    assert report["pairs"] == 40 and report["left_out"] == {reason: ["a.png"]}
+    assert (tmp_path / "dst/contact.png").exists()
 
 
-def test_repeated_it_ends_the_same_and_another_layout_is_refused(busi, tmp_path, capsys):
+def test_a_repeated_command_changes_nothing_and_another_layout_raises(busi, tmp_path, capsys):
     dst = tmp_path / "dst"
     before = prepare(busi, dst, LAYOUTS["busi"])
     files = {path: path.read_bytes() for path in dst.rglob("*.png")}
@@ -228,31 +257,50 @@ def test_repeated_it_ends_the_same_and_another_layout_is_refused(busi, tmp_path,
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--images", "*.png"], "give --images and --masks, or --layout busi, bus-uclm, isic2018"),
-        (["--images", "*.bmp", "--masks", "x"], "has no images *.bmp"),
-        (["--images", "images/*.png", "--masks", "{patient}.png"], "in braces stand folder, stem, or the * of --images"),
+        (
+            ["--images", "*.png"],
+            "give --images and --masks, or one --layout: busi, bus-uclm, isic2018",
+        ),
+        (
+            ["--images", "*.bmp", "--masks", "x"],
+            "src: --images *.bmp finds no images; correct --images or SRC",
+        ),
+        (
+            ["--images", "images/*.png", "--masks", "{patient}.png"],
+            "--masks {patient}.png has an invalid field; use only {folder}, {stem} and, if",
+        ),
         (
             ["--images", "images/*.png", "--masks", "masks/{stem}.png", "--patient", "("],
-            "--patient ( is no regular expression",
+            "--patient ( is not a regular expression (",
         ),
-        (["--images", "images/*.png", "--masks", "nowhere/{stem}.png"], "none of 1 images can be used"),
-        (["--images", "images/*.png", "--masks", "masks/{stem}.png", "--patient", "Q"], "no patient: Q is not in its path"),
+        (
+            ["--images", "images/*.png", "--masks", "nowhere/{stem}.png"],
+            "reason for 1 file(s), such as images/a.png: no mask matches --masks nowhere/{stem}",
+        ),
+        (
+            ["--images", "images/*.png", "--masks", "masks/{stem}.png", "--patient", "Q"],
+            "no patient: --patient Q does not match the path",
+        ),
     ],
 )
-def test_what_means_nothing_is_told_in_one_line(tmp_path, capsys, arguments, message):
+def test_invalid_options_give_one_line(tmp_path, capsys, arguments, message):
     put(tmp_path / "src", "images/a.png", picture(0))
     put(tmp_path / "src", "masks/a.png", outline((5, 5, 9, 12)))
     assert run("prepare", tmp_path / "src", tmp_path / "dst", *arguments) == 2
-    said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1 and not (tmp_path / "dst" / "manifest.csv").exists()
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "dst" / "manifest.csv").exists()
 
 
-def test_a_folder_that_is_not_there(tmp_path, capsys):
+def test_a_missing_folder_is_named(tmp_path, capsys):
     assert run("prepare", tmp_path / "nowhere", tmp_path / "dst", "--layout", "busi") == 2
-    assert "nowhere is not a folder" in capsys.readouterr().err
+    assert "nowhere is not a folder; correct SRC" in capsys.readouterr().err
+    (tmp_path / "set.zip").write_bytes(b"")
+    assert run("prepare", tmp_path / "set.zip", tmp_path / "dst", "--layout", "busi") == 2
+    assert "set.zip is not a folder; unpack it first" in capsys.readouterr().err
 
 
-# ---- what would spoil a set, or the pairs
+# ---- SRC and DST are protected, and pairs are never mixed up
 
 
 def contents(folder):
@@ -263,25 +311,28 @@ def contents(folder):
 def test_the_source_is_never_written_into(bus_uclm, capsys, place):
     before = contents(bus_uclm)
     assert run("prepare", bus_uclm, bus_uclm / place, "--layout", "bus-uclm") == 2
-    assert "which is to stay as it is" in capsys.readouterr().err and contents(bus_uclm) == before
+    assert "which must not change; give a DST outside it" in capsys.readouterr().err
+    assert contents(bus_uclm) == before
 
 
-def test_a_folder_that_holds_other_things_is_left_alone(bus_uclm, tmp_path, capsys):
+def test_a_folder_with_other_files_is_not_changed(bus_uclm, tmp_path, capsys):
     put(tmp_path / "mine", "images/ALWI_000.png", picture(5))
     before = contents(tmp_path / "mine")
     assert run("prepare", bus_uclm, tmp_path / "mine", "--layout", "bus-uclm") == 2
-    assert "is not empty; give a new folder" in capsys.readouterr().err and contents(tmp_path / "mine") == before
+    assert "mine is not empty; give a new DST" in capsys.readouterr().err
+    assert contents(tmp_path / "mine") == before
 
 
 @pytest.mark.parametrize(
     "images, masks, merge, names",
     [
-        ("*.png", "masks/{stem}*.png", False, ["a2.png"]),  # of 1, 10 and a2, the first two want the same mask
+        # of 1, 10 and a2, the first two match the same mask
+        ("*.png", "masks/{stem}*.png", False, ["a2.png"]),
         ("*.png", "masks/{stem}*.png", True, ["a2.png"]),
         ("*.png", "masks/{stem}.png", False, ["10.png", "a2.png"]),  # 1 has none
     ],
 )
-def test_a_mask_that_fits_two_images_is_given_to_neither(tmp_path, images, masks, merge, names):
+def test_a_mask_of_two_images_is_used_for_neither(tmp_path, images, masks, merge, names):
     root = tmp_path / "src"
     for k, name in enumerate(("1", "10", "a2")):
         put(root, f"{name}.png", picture(k))
@@ -290,23 +341,25 @@ def test_a_mask_that_fits_two_images_is_given_to_neither(tmp_path, images, masks
     report = prepare(root, tmp_path / "dst", Layout(images, masks, merge=merge))
     assert PairFolder(tmp_path / "dst").names == names
     if len(names) == 1:
-        assert report["left_out"] == {
-            "its mask fits another image, too: make --masks, or --images, narrower": ["1.png", "10.png"]
-        }
+        reason = "its mask belongs to another image, too; make --masks or --images more specific"
+        assert report["left_out"] == {reason: ["1.png", "10.png"]}
 
 
-def test_an_image_that_is_taken_for_a_mask_is_told(tmp_path):
+def test_an_image_that_is_also_found_as_a_mask_is_reported(tmp_path):
     root = tmp_path / "src"
     for name in ("case1", "case1_post"):
         put(root, f"{name}.png", picture(len(name)))
         put(root, f"{name}_mask.png", outline((5, 5, 9, 12)))
-    put(root, "case2.png", picture(2)), put(root, "case2_mask.png", outline((5, 5, 9, 12)))
+    put(root, "case2.png", picture(2))
+    put(root, "case2_mask.png", outline((5, 5, 9, 12)))
     report = prepare(root, tmp_path / "dst", Layout("*.png", "{stem}_*.png"))
     assert PairFolder(tmp_path / "dst").names == ["case2.png"]
-    assert ["case1_post.png"] in report["left_out"].values() and ["case1.png"] in report["left_out"].values()
+    taken = "it is also a mask of another image; make --masks or --images more specific"
+    assert report["left_out"][taken] == ["case1_post.png"]
+    assert ["case1.png"] in report["left_out"].values()
 
 
-def test_what_has_vanished_from_the_source_is_refused_or_taken_away(bus_uclm, tmp_path, capsys):
+def test_files_that_vanished_from_the_source_raise_or_are_removed(bus_uclm, tmp_path, capsys):
     dst = tmp_path / "dst"
     prepare(bus_uclm, dst, LAYOUTS["bus-uclm"])
     outline((0, 0, 0, 0), colour=(0, 0, 0)).save(bus_uclm / "masks/ALWI_001.png")
@@ -315,7 +368,9 @@ def test_what_has_vanished_from_the_source_is_refused_or_taken_away(bus_uclm, tm
     (bus_uclm / "images/ALWI_000.png").unlink()
     before = contents(dst)
     assert run("prepare", bus_uclm, dst, "--layout", "bus-uclm") == 2
-    assert "ALWI_000.png does not come from" in capsys.readouterr().err and contents(dst) == before
+    error = capsys.readouterr().err
+    assert "ALWI_000.png does not come from" in error and "; remove it or give a new DST" in error
+    assert contents(dst) == before
 
 
 def test_names_never_collide(tmp_path):
@@ -327,13 +382,16 @@ def test_names_never_collide(tmp_path):
     assert report["pairs"] == len(PairFolder(tmp_path / "dst")) == 3
 
 
-def test_interrupted_it_leaves_every_patient_in_the_list(bus_uclm, tmp_path, monkeypatch):
+def test_an_interrupted_command_leaves_every_patient_in_the_manifest(
+    bus_uclm, tmp_path, monkeypatch
+):
     wrote, write = [], module.write
 
     def stopping(path, values):
         if len(wrote) == 4:
             raise KeyboardInterrupt
-        wrote.append(path), write(path, values)
+        wrote.append(path)
+        write(path, values)
 
     monkeypatch.setattr(module, "write", stopping)
     with pytest.raises(KeyboardInterrupt):
@@ -341,30 +399,39 @@ def test_interrupted_it_leaves_every_patient_in_the_list(bus_uclm, tmp_path, mon
     assert PairFolder(tmp_path / "dst").patients == ["ALWI", "ALWI"]
 
 
-def test_endings_in_capitals_are_found_and_those_that_mean_nothing_are_told(tmp_path):
+def test_endings_in_capitals_are_found_and_unknown_endings_are_reported(tmp_path):
     root = tmp_path / "src"
     for k, name in enumerate(("a.png", "b.PNG", "c.Png")):
         put(root, f"images/{name}", picture(k), format="PNG")
         put(root, f"masks/{name}", outline((5, 5, 9, 12)), format="PNG")
     put(root, "images/d.gif", picture(4))
     report = prepare(root, tmp_path / "dst", replace(PLAIN, images="images/*.*"))
-    assert report["pairs"] == 3 and list(report["left_out"].values()) == [["images/d.gif"]]
+    reason = "the ending is not .bmp .jpeg .jpg .pgm .png .tif .tiff; convert the file"
+    assert report["pairs"] == 3 and report["left_out"] == {reason: ["images/d.gif"]}
     assert prepare(root, tmp_path / "again", PLAIN)["pairs"] == 3
-    with pytest.raises(ValueError, match=r"has no images images/\*.gif, but 1 files such as images/d.gif; convert them"):
+    problem = r"--images images/\*.gif finds only files such as images/d.gif; convert them to PNG"
+    with pytest.raises(ValueError, match=problem):
         prepare(root, tmp_path / "none", replace(PLAIN, images="images/*.gif"))
 
 
 def test_masks_of_one_bit_and_of_labels_are_thresholded_by_their_values(tmp_path):
     root, labels = tmp_path / "src", np.zeros((20, 30), np.uint8)
     labels[5:9, 5:12], labels[10:12, 5:12] = 1, 2
-    put(root, "images/bit.png", picture(0)), put(root, "masks/bit.png", outline((5, 5, 9, 12)).convert("1"))
-    put(root, "images/label.png", picture(1)), put(root, "masks/label.png", Image.fromarray(labels))
-    put(root, "images/one.png", picture(2)), put(root, "masks/one.png", Image.fromarray(np.minimum(labels, 1)))
+    masks = {
+        "bit": outline((5, 5, 9, 12)).convert("1"),
+        "label": Image.fromarray(labels),
+        "one": Image.fromarray(np.minimum(labels, 1)),
+    }
+    for k, (name, mask) in enumerate(masks.items()):
+        put(root, f"images/{name}.png", picture(k))
+        put(root, f"masks/{name}.png", mask)
     report = prepare(root, tmp_path / "0", replace(PLAIN, threshold=0))
-    assert report["pairs"] == 3 and PairFolder(tmp_path / "0").masks.sum((1, 2, 3)).tolist() == [28, 42, 42]
+    assert report["pairs"] == 3
+    assert PairFolder(tmp_path / "0").masks.sum((1, 2, 3)).tolist() == [28, 42, 42]
     report = prepare(root, tmp_path / "127", replace(PLAIN, threshold=127))
     assert PairFolder(tmp_path / "127").names == ["bit.png"]
-    assert report["left_out"]["its mask has two values, and neither is above the threshold: lower it"] == ["images/one.png"]
+    low = "the mask has two values, neither above --threshold; lower --threshold"
+    assert report["left_out"][low] == ["images/one.png"]
     with pytest.raises(ValueError, match="--threshold must be at least 0, not -1"):
         prepare(root, tmp_path / "below", replace(PLAIN, threshold=-1))
 
@@ -391,17 +458,21 @@ def test_isic_unpacked_into_folders_of_the_archives_names(isic, tmp_path):
 @pytest.mark.parametrize(
     "masks, message",
     [
-        ("masks/a.png", "is one for all images; say {stem} where their names differ"),
-        ("masks/{stem[x]}.png", "in braces stand folder, stem, or the * of --images"),
-        ("masks/{stem.x}.png", "in braces stand folder, stem, or the * of --images"),
-        ("masks/{stem.png", "in braces stand folder, stem, or the * of --images"),
-        ("../elsewhere/{stem}.png", "outside of SRC: give as SRC a folder that holds images and masks"),
-        ("nowhere/{stem}.png", "no mask nowhere/{stem}.png"),
+        ("masks/a.png", "--masks masks/a.png names the same file for every image; use {stem}"),
+        ("masks/{stem[x]}.png", "has an invalid field; use only {folder}, {stem} and"),
+        ("masks/{stem.x}.png", "has an invalid field; use only {folder}, {stem} and"),
+        ("masks/{stem.png", "has an invalid field; use only {folder}, {stem} and"),
+        (
+            "../elsewhere/{stem}.png",
+            "a file outside SRC; give a SRC that contains images and masks",
+        ),
+        ("nowhere/{stem}.png", "no mask matches --masks nowhere/{stem}.png"),
     ],
 )
-def test_patterns_of_masks_that_mean_nothing(tmp_path, capsys, masks, message):
+def test_invalid_patterns_of_masks(tmp_path, capsys, masks, message):
     put(tmp_path / "src", "images/a.png", picture(0))
     put(tmp_path / "src", "masks/a.png", outline((5, 5, 9, 12)))
     put(tmp_path, "elsewhere/a.png", outline((5, 5, 9, 12)))
-    assert run("prepare", tmp_path / "src", tmp_path / "dst", "--images", "images/*.png", "--masks", masks) == 2
+    command = ["prepare", tmp_path / "src", tmp_path / "dst", "--images", "images/*.png"]
+    assert run(*command, "--masks", masks) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "dst").exists()

@@ -1,4 +1,4 @@
-"""The protocol in miniature: no leak between folds, every record made once, resumed after a kill, and tables as promised."""
+"""The tables in miniature: folds without leaks, records made once, resuming, hypotheses."""
 
 import json
 import multiprocessing
@@ -13,20 +13,36 @@ import pytest
 import torch
 from scipy import stats
 
-from minipig.evidence import likeness, tables, units, workshop
-from minipig.evidence.freeze import freeze
-from minipig.evidence.methods import METHODS, NETWORKS
-from minipig.evidence.protocol import Protocol, folds_of
-from minipig.evidence.reading import APART, COMPARATORS, gain, hypotheses, replicas, show, verdicts
-from minipig.evidence.tables import plan, run_table
-from minipig.evidence.units import Records, digest
-from minipig.evidence.usefulness import training_set
-from minipig.evidence.workshop import Workshop
-from minipig.files import write_json
-from minipig.pairs import Pairs
-from minipig.phantoms import phantoms
+import minipig
+from minipig.data.checks import HELD_OUT
+from minipig.data.files import write_json
+from minipig.data.pairs import Pairs
+from minipig.data.phantoms import phantoms
+from minipig.evidence import metrics
+from minipig.evidence.methods.registry import METHODS, NETWORKS
+from minipig.evidence.tables import records, runner, table1
+from minipig.evidence.tables.experiment import Experiment
+from minipig.evidence.tables.hypotheses import (
+    COMPARATORS,
+    INDEPENDENT,
+    gain,
+    hypotheses,
+    hypotheses_text,
+    replicas,
+    table_text,
+)
+from minipig.evidence.tables.preregister import preregister
+from minipig.evidence.tables.protocol import Protocol, folds_of
+from minipig.evidence.tables.records import Records, digest
+from minipig.evidence.tables.runner import plan, run_table
+from minipig.evidence.tables.table2 import training_set
+from minipig.training.loop import fit
+from minipig.unet import PairedUNet
 
 CPU = torch.device("cpu")
+WHOLE_WALKS = dict(METHODS)  # before short_walks
+RESULTS = Path(__file__).parent.parent / "data_samples" / "results"
+PER_FOLD = ("2-fresh", "1-floor", "1-unknown")  # held-out phantoms that each fold has its own of
 SMALL = Protocol(
     pairs=24,
     size=(16, 16),
@@ -49,7 +65,8 @@ SMALL = Protocol(
 def short_walks():
     """Two steps each, and few resamples: what is tested here is the protocol, not its numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(likeness, "resampled", partial(likeness.resampled, times=5))
+        quick = partial(metrics.bootstrap_interval, times=5)
+        patch.setattr(metrics, "bootstrap_interval", quick)
         for name, method in METHODS.items():
             patch.setitem(METHODS, name, replace(method, steps=2))
         yield
@@ -75,12 +92,17 @@ def folder(tmp_path_factory):
 
 
 def test_no_patient_and_no_identical_image_is_on_both_sides_of_a_fold(folder):
-    for protocol in (Protocol(pairs=60, size=(16, 16)), Protocol(data=str(folder), size=(16, 16), folds=3)):
+    for protocol in (
+        Protocol(pairs=60, size=(16, 16)),
+        Protocol(data=str(folder), size=(16, 16), folds=3),
+    ):
         folds = folds_of(protocol)
         assert len(folds) == protocol.folds
         for fold in folds:
             assert not set(fold.train.patients) & set(fold.test.patients)
-            both = torch.cdist(fold.train.images.flatten(1).double(), fold.test.images.flatten(1).double())
+            both = torch.cdist(
+                fold.train.images.flatten(1).double(), fold.test.images.flatten(1).double()
+            )
             assert both.min() > 0
             assert len(fold.train) + len(fold.test) == sum(len(f.test) for f in folds)
         names = [name for fold in folds for name in fold.test.names]
@@ -88,97 +110,189 @@ def test_no_patient_and_no_identical_image_is_on_both_sides_of_a_fold(folder):
 
 
 def test_a_folders_folds_are_in_no_order_of_patients(folder):
-    """So that the first pairs of a fold, or the first masks that a method is given, are not those of a few patients."""
+    """So that the first pairs of a fold, or the first masks that a method is given, are not those
+    of a few patients.
+    """
     for fold in folds_of(Protocol(data=str(folder), size=(16, 16), folds=3)):
         assert fold.train.patients != sorted(fold.train.patients)
 
 
 def test_too_few_patients_for_the_folds_are_told_at_once(tmp_path):
     phantoms(12, (16, 16), seed=4).save(tmp_path)
-    with pytest.raises(ValueError, match="5 folds need as many patients, not 3"):
+    with pytest.raises(ValueError, match="5 folds need as many patients; .* has 3"):
         folds_of(Protocol(data=str(tmp_path), size=(16, 16)))
     pairs = phantoms(5, (16, 16), seed=4)
     Pairs(pairs.masks, pairs.images, pairs.names, list("abcde")).save(tmp_path / "single")
-    with pytest.raises(ValueError, match="a fold has 1 pair to be tested on, of 5; it takes at least 2"):
+    with pytest.raises(ValueError, match="a fold has 1 of 5 pairs; it needs 2 or more"):
         folds_of(Protocol(data=str(tmp_path / "single"), size=(16, 16)))
 
 
 def test_the_twin_would_leak_if_folds_went_by_patient_alone(folder):
-    (fold,) = [fold for fold in folds_of(Protocol(data=str(folder), size=(16, 16), folds=3)) if "twin.png" in fold.test.names]
+    (fold,) = [
+        fold
+        for fold in folds_of(Protocol(data=str(folder), size=(16, 16), folds=3))
+        if "twin.png" in fold.test.names
+    ]
     assert "S4P0000_0.png" in fold.test.names
 
 
-def test_a_generator_and_a_segmenter_learn_from_the_folds_training_patients_alone(tmp_path, monkeypatch):
-    """Spies on the one loop that all networks are trained by, and on what segmenters are given."""
+def spy_on_fit(monkeypatch):
+    """The pairs given to the one loop that trains all networks, call by call."""
     seen = []
-    fit = workshop.fit
-    monkeypatch.setattr(
-        workshop, "fit", lambda net, loss, pairs, *rest, **more: seen.append(pairs) or fit(net, loss, pairs, *rest, **more)
-    )
-    shop = Workshop(SMALL, tmp_path, tmp_path / "work", CPU)
-    fold = shop.folds[1]
+
+    def spy(net, loss, pairs, *rest, **more):
+        seen.append(pairs)
+        return fit(net, loss, pairs, *rest, **more)
+
+    monkeypatch.setattr("minipig.evidence.tables.experiment.fit", spy)
+    return seen
+
+
+def test_a_generator_and_a_segmenter_learn_from_the_folds_training_patients_alone(
+    tmp_path, monkeypatch
+):
+    seen = spy_on_fit(monkeypatch)
+    experiment = Experiment(SMALL, tmp_path, tmp_path / "work", CPU)
+    fold = experiment.folds[1]
     for name in METHODS:
-        shop.samples(fold, name, 2)
+        experiment.samples(fold, name, 2)
     assert len(seen) == len(NETWORKS)  # every network once, though methods share them
     test = set(fold.test.patients)
     for pairs in seen:
         assert pairs.patients == fold.train.patients and not test & set(pairs.patients)
     for source, n in (("real", 0), ("classical", 30), ("fresh", 8), ("PIG", 2)):
-        pairs = training_set(shop, fold, source, n)
+        pairs = training_set(experiment, fold, source, n)
         assert len(pairs) == len(fold.train) + n and not test & set(pairs.patients)
         assert torch.equal(pairs.masks[: len(fold.train)], fold.train.masks)
-    both = training_set(shop, fold, "classical+PIG", 2)
-    assert torch.equal(both.images[-2:], shop.samples(fold, "PIG", 2).images)
-    assert torch.equal(both.images[:-2], training_set(shop, fold, "classical", 2).images)
-    given = shop.samples(fold, "SegGuidedDif", 4).masks  # the masks that are given are those of training pairs, in turn
+    both = training_set(experiment, fold, "classical+PIG", 2)
+    assert torch.equal(both.images[-2:], experiment.samples(fold, "PIG", 2).images)
+    assert torch.equal(both.images[:-2], training_set(experiment, fold, "classical", 2).images)
+    given = experiment.samples(
+        fold, "SegGuidedDif", 4
+    ).masks  # the masks that are given are those of training pairs, in turn
     assert torch.equal(given, fold.train.masks[:4])
 
 
-def test_generators_may_learn_from_deformed_pairs_too_and_are_still_given_real_masks(tmp_path, monkeypatch):
-    seen, fit = [], workshop.fit
-    monkeypatch.setattr(
-        workshop, "fit", lambda net, loss, pairs, *rest, **more: seen.append(pairs) or fit(net, loss, pairs, *rest, **more)
-    )
-    shop = Workshop(replace(SMALL, deformed=5), tmp_path, tmp_path / "work", CPU)
-    fold = shop.folds[0]
-    given = shop.samples(fold, "SegGuidedDif", 4).masks
+def test_generators_may_learn_from_deformed_pairs_too_and_are_still_given_real_masks(
+    tmp_path, monkeypatch
+):
+    seen = spy_on_fit(monkeypatch)
+    experiment = Experiment(replace(SMALL, deformed=5), tmp_path, tmp_path / "work", CPU)
+    fold = experiment.folds[0]
+    given = experiment.samples(fold, "SegGuidedDif", 4).masks
     assert torch.equal(given, fold.train.masks[:4])
     (pairs,) = seen
-    assert torch.equal(pairs.images, training_set(shop, fold, "classical", 5).images)
+    assert torch.equal(pairs.images, training_set(experiment, fold, "classical", 5).images)
     assert not set(fold.test.patients) & set(pairs.patients)
 
 
 def test_phantoms_for_measuring_are_nobody_elses():
-    from minipig.evidence import demo, usefulness
+    seeds = [seed for uses in HELD_OUT.values() for seed in uses]
+    assert len(seeds) == len(set(seeds)) and SMALL.seed not in seeds
+    assert all(len(HELD_OUT[f"table{use}"]) >= Protocol.folds for use in PER_FOLD)
+    with pytest.raises(ValueError, match="seed 5101 draws the held-out phantoms table2-test"):
+        Protocol(seed=5101)
+    with pytest.raises(ValueError, match="table2-fresh has seeds for numbers 0 to 99, not 100"):
+        Protocol(folds=101)
+    with pytest.raises(ValueError, match="table1-judge has seeds for numbers 0 to 99, not 100"):
+        Protocol(judge_seed=100)
 
-    firsts = [usefulness.FRESH, usefulness.TEST, likeness.FLOOR, likeness.UNKNOWN]
-    alone = [likeness.REFERENCE, likeness.JUDGE, demo.FRESH, demo.TEST, demo.JUDGE, SMALL.seed]
-    seeds = [first + k for first in firsts for k in range(Protocol.folds)] + alone
-    assert len(seeds) == len(set(seeds))
+
+def test_another_schedule_is_another_network_and_reaches_training_networks_and_sampling(
+    tmp_path, monkeypatch
+):
+    trained, sampled = [], []
+
+    def spy(net, *rest, schedule, **more):
+        unets = [part for part in net.modules() if isinstance(part, PairedUNet)]
+        trained.append((schedule.name, {unet.schedule.name for unet in unets}))
+        return fit(net, *rest, schedule=schedule, **more)
+
+    def spied(draw):
+        def spy(*arguments):
+            sampled.append(arguments[-1].schedule.name)
+            return draw(*arguments)
+
+        return spy
+
+    monkeypatch.setattr("minipig.evidence.tables.experiment.fit", spy)
+    methods = {name: replace(m, draw=spied(m.draw)) for name, m in METHODS.items()}
+    places = (tmp_path, tmp_path / "work", CPU)
+    linear, cosine = (
+        Experiment(replace(SMALL, schedule=name), *places, methods) for name in ("linear", "cosine")
+    )
+    folds = linear.folds[0], cosine.folds[0]
+    assert linear.data_key(folds[0]) == cosine.data_key(folds[1])
+    for name in NETWORKS:
+        assert linear.network_key(folds[0], name) != cosine.network_key(folds[1], name)
+    for name in METHODS:
+        assert linear.samples_key(folds[0], name) != cosine.samples_key(folds[1], name)
+    for name in ("PIG", "ControlNet", "LDM", "joint"):
+        cosine.samples(folds[1], name, 2)
+    assert sampled == ["cosine"] * 4
+    autoencoder = ("cosine", set())
+    assert len(trained) == 7 and trained.count(autoencoder) == 1
+    assert all(each in (autoencoder, ("cosine", {"cosine"})) for each in trained)
+    assert SMALL.noise.name == "linear"
+    with pytest.raises(ValueError, match="unknown schedule square; choose one of linear, cosine"):
+        replace(SMALL, schedule="square")
 
 
 # --- the tables ---
 
 
+@pytest.mark.parametrize(
+    "name", ["phantom", "phantom_500_steps", "phantom_3000_steps", "phantom_replicas/seed_01"]
+)
+def test_the_committed_records_give_the_committed_tables(name):
+    config = json.loads((RESULTS / name / "config.json").read_text())["config"]
+    protocol = Protocol(**config | {"size": tuple(config["size"])})
+    experiment = Experiment(protocol, RESULTS / name, Path("nowhere"), CPU, WHOLE_WALKS)
+    for table in (1, 2):
+        committed = json.loads((RESULTS / name / f"table{table}.json").read_text())["rows"]
+        rows = runner.table_rows(experiment, table)
+        assert rows == committed and list(rows) == list(committed)
+
+
 def test_every_row_has_a_value_for_every_fold_and_seed(done):
     out, results = done
     one, two = results[1]["rows"], results[2]["rows"]
-    assert {"real", "real+classical", "real+LDM_4", "real+SegGuidedDif_4", "real+ControlNet_4", "real+joint_4"} <= set(two)
-    assert {"real+PIG_2", "real+PIG_4", "real+PIG_6", "real+fresh_4", "real+PIG-matched_4"} <= set(two)
+    assert {
+        "real",
+        "real+classical",
+        "real+LDM_4",
+        "real+SegGuidedDif_4",
+        "real+ControlNet_4",
+        "real+joint_4",
+    } <= set(two)
+    assert {"real+PIG_2", "real+PIG_4", "real+PIG_6", "real+fresh_4", "real+PIG-matched_4"} <= set(
+        two
+    )
     assert {"real+classical+SegGuidedDif_4", "real+classical+PIG_4"} <= set(two)
     assert {"DDPM", "DDIM", "joint", "PIG", "real", "training"} <= set(one)
     for name, row in two.items():
-        control = name in {f"real+{control}_4" for control in tables.CONTROLS}
+        control = name in {f"real+{control}_4" for control in runner.CONTROLS}
         assert set(row) == {"dice", "iou", "precision", "recall", "fresh_dice"}
         assert {len(values) for values in row.values()} == {2 if control else 4}
         assert all(0 <= value <= 1 for values in row.values() for value in values)
     for name, row in one.items():
-        assert {"fd", "kd", "fd_lesion", "fd_plain"} <= set(row) and ("nearer" in row) == (name != "training")
+        assert {"fd", "kd", "fd_lesion", "fd_plain"} <= set(row) and ("nearer" in row) == (
+            name != "training"
+        )
         assert ("agreement" in row) == (name not in ("DDPM", "DDIM", "DPM++"))
-        assert {len(values) for values in row.values()} == {1 if name in tables.CONTROLS else 2}
+        assert {len(values) for values in row.values()} == {1 if name in runner.CONTROLS else 2}
     for table, result in results.items():
-        assert json.loads((out / f"table{table}.json").read_text()) == json.loads(json.dumps(result))
-        assert set(result["provenance"]) == {"configuration", "seeds", "versions", "machine", "commit", "seconds"}
+        assert json.loads((out / f"table{table}.json").read_text()) == json.loads(
+            json.dumps(result)
+        )
+        assert set(result["provenance"]) == {
+            "configuration",
+            "seeds",
+            "versions",
+            "machine",
+            "commit",
+            "seconds",
+        }
     assert all((out / name).stat().st_size > 10_000 for name in ("samples.png", "nearest.png"))
 
 
@@ -194,14 +308,19 @@ def test_values_are_in_the_order_of_folds_and_seeds(done):
         assert results[1]["rows"]["PIG"]["fd"][fold] == records["measure/PIG"]["fd"]
         low, high = records["measure/PIG"]["fd_interval"]
         assert low <= high
-        assert records["samples/PIG"]["drawn"] == 2 and records["samples/DDPM"]["drawn"] == 4  # PIG's: 2, 2, and 2 more
-        assert records["network/guider"]["parameters"] > 0 and records["network/guider"]["forward_flops"] > 0
+        assert (
+            records["samples/PIG"]["drawn"] == 2 and records["samples/DDPM"]["drawn"] == 4
+        )  # PIG's: 2, 2, and 2 more
+        assert (
+            records["network/guider"]["parameters"] > 0
+            and records["network/guider"]["forward_flops"] > 0
+        )
 
 
 def test_what_is_recorded_is_not_made_again_even_without_weights_and_samples(done, monkeypatch):
     out, results = done
-    monkeypatch.setattr(Workshop, "network", lambda *_: pytest.fail("a network was asked for"))
-    monkeypatch.setattr(Workshop, "samples", lambda *_: pytest.fail("samples were asked for"))
+    monkeypatch.setattr(Experiment, "network", lambda *_: pytest.fail("a network was asked for"))
+    monkeypatch.setattr(Experiment, "samples", lambda *_: pytest.fail("samples were asked for"))
     for table in (1, 2):
         assert run_table(table, SMALL, out, Path("nowhere"), CPU)["rows"] == results[table]["rows"]
 
@@ -220,16 +339,25 @@ def test_rows_can_be_made_alone(done, tmp_path):
     one = run_table(1, SMALL, tmp_path, tmp_path / "work", CPU, [0], ["DPM++"])["rows"]
     two = run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [0], ["PIG"])["rows"]
     assert list(one) == ["DPM++"] and list(two) == ["real+PIG_2", "real+PIG_4", "real+PIG_6"]
-    assert one["DPM++"]["fd"] == results[1]["rows"]["DPM++"]["fd"][:1] and (tmp_path / "nearest.png").exists()
+    assert (
+        one["DPM++"]["fd"] == results[1]["rows"]["DPM++"]["fd"][:1]
+        and (tmp_path / "nearest.png").exists()
+    )
     assert two["real+PIG_6"]["dice"] == results[2]["rows"]["real+PIG_6"]["dice"][:2]
     weights = {path.name.rsplit("-", 1)[0] for path in (tmp_path / "work" / "fold_0").glob("*.pt")}
-    assert weights == {"slice", "DPM++", "guider", "model_y-clean", "PIG"}  # what other rows need was not made
+    assert weights == {
+        "slice",
+        "DPM++",
+        "guider",
+        "model_y-clean",
+        "PIG",
+    }  # what other rows need was not made
 
 
 def test_a_prefix_of_samples_does_not_depend_on_how_many_are_drawn(done):
     out, _ = done
-    shop = Workshop(SMALL, out, out / "work", CPU)
-    few, more = shop.samples(shop.folds[0], "PIG", 2), shop.samples(shop.folds[0], "PIG", 6)
+    experiment = Experiment(SMALL, out, out / "work", CPU)
+    few, more = (experiment.samples(experiment.folds[0], "PIG", n) for n in (2, 6))
     assert torch.equal(few.images, more.images[:2]) and torch.equal(few.masks, more.masks[:2])
 
 
@@ -263,9 +391,9 @@ def test_two_processes_on_one_fold_keep_each_others_records(tmp_path):
 
 
 def write_records(path, mine):
-    records = Records(path)
+    own = Records(path)
     for i in range(50):
-        records.keep(f"{mine}/{i}", {"key": "k"})
+        own.save(f"{mine}/{i}", {"key": "k"})
 
 
 def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
@@ -283,18 +411,30 @@ def test_the_commit_is_named_where_there_is_one(monkeypatch):
     def git(words, **_):
         return subprocess.CompletedProcess(words, returncode, stdout)
 
-    monkeypatch.setattr(units.subprocess, "run", git)
-    for stdout, returncode, expected in (("c0ffee\n", 0, "c0ffee"), ("c0ffee\n", 1, "c0ffee+"), ("", 128, None)):
-        assert units.commit.__wrapped__() == expected
-    monkeypatch.setattr(units.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("git")))
-    assert units.commit.__wrapped__() is None
+    monkeypatch.setattr(records.subprocess, "run", git)
+    for stdout, returncode, expected in (
+        ("c0ffee\n", 0, "c0ffee"),
+        ("c0ffee\n", 1, "c0ffee+"),
+        ("", 128, None),
+    ):
+        assert records.commit.__wrapped__() == expected
+    monkeypatch.setattr(
+        records.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("git"))
+    )
+    assert records.commit.__wrapped__() is None
+    assert records.PACKAGE == Path(minipig.__file__).parent  # a change anywhere in it adds the +
 
 
 def test_lesion_crops_fit_the_judge_at_every_size(tmp_path):
     for size in ((24, 32), (40, 40), (16, 16), (56, 64)):
-        shop = Workshop(replace(SMALL, size=size, judge_steps=1), tmp_path / str(size), tmp_path / str(size), CPU)
+        experiment = Experiment(
+            replace(SMALL, size=size, judge_steps=1),
+            tmp_path / str(size),
+            tmp_path / str(size),
+            CPU,
+        )
         pairs = phantoms(4, size, seed=3)
-        assert likeness.features(shop, pairs, masked=True)["fd_lesion"].shape[0] == 4, size
+        assert table1.feature_sets(experiment, pairs, masked=True)["fd_lesion"].shape[0] == 4, size
 
 
 def test_a_record_of_other_settings_is_no_row(done, tmp_path):
@@ -303,7 +443,7 @@ def test_a_record_of_other_settings_is_no_row(done, tmp_path):
         records = json.loads((out / f"fold_{fold}.json").read_text())
         records["segment/real/0"]["key"] = "of another time"
         (tmp_path / f"fold_{fold}.json").write_text(json.dumps(records))
-    rows = tables.table_rows(Workshop(SMALL, tmp_path, tmp_path, CPU), 2)
+    rows = runner.table_rows(Experiment(SMALL, tmp_path, tmp_path, CPU), 2)
     assert "real" not in rows and "real+PIG_4" in rows
 
 
@@ -314,16 +454,16 @@ def test_a_fold_of_which_a_seed_is_missing_is_no_part_of_a_row(done, tmp_path):
         if fold == 1:
             del records["segment/real/1"]
         (tmp_path / f"fold_{fold}.json").write_text(json.dumps(records))
-    rows = tables.table_rows(Workshop(SMALL, tmp_path, tmp_path, CPU), 2)
-    whole = tables.table_rows(Workshop(SMALL, out, out, CPU), 2)
+    rows = runner.table_rows(Experiment(SMALL, tmp_path, tmp_path, CPU), 2)
+    whole = runner.table_rows(Experiment(SMALL, out, out, CPU), 2)
     assert rows["real"]["dice"] == whole["real"]["dice"][: SMALL.segmenter_seeds]
-    assert show(2, rows, SMALL.segmenter_seeds, SMALL.folds)
+    assert table_text(2, rows, SMALL.segmenter_seeds, SMALL.folds)
 
 
 def test_keys_depend_on_what_decides_a_unit_and_on_nothing_else(tmp_path):
     def key(protocol, name="PIG"):
-        shop = Workshop(protocol, tmp_path, tmp_path, CPU)
-        return shop.samples_key(shop.folds[0], name)
+        experiment = Experiment(protocol, tmp_path, tmp_path, CPU)
+        return experiment.samples_key(experiment.folds[0], name)
 
     assert key(SMALL) == key(replace(SMALL, segmenter_steps=9, test=5))
     for change in (
@@ -340,15 +480,17 @@ def test_keys_depend_on_what_decides_a_unit_and_on_nothing_else(tmp_path):
     assert len({key(SMALL, name) for name in METHODS}) == len(METHODS)
     measured = []
     for seed in (0, 1):
-        shop = Workshop(replace(SMALL, judge_seed=seed), tmp_path, tmp_path, CPU)
-        measured.append(likeness.measure_unit(shop, shop.folds[0], "PIG")[1])
+        experiment = Experiment(replace(SMALL, judge_seed=seed), tmp_path, tmp_path, CPU)
+        measured.append(table1.measure_unit(experiment, experiment.folds[0], "PIG")[1])
     assert measured[0] != measured[1]
 
 
 def test_another_judge_is_another_network_and_measures_the_same_samples(done, tmp_path):
     out, results = done
     shutil.copytree(out / "work", tmp_path / "work")
-    other = run_table(1, replace(SMALL, judge_seed=1), tmp_path / "out", tmp_path / "work", CPU, sources=["PIG"])["rows"]
+    other = run_table(
+        1, replace(SMALL, judge_seed=1), tmp_path / "out", tmp_path / "work", CPU, sources=["PIG"]
+    )["rows"]
     mine = results[1]["rows"]["PIG"]
     assert other["PIG"]["fd"] != mine["fd"] and other["PIG"]["fd_plain"] == mine["fd_plain"]
 
@@ -358,12 +500,17 @@ def test_real_data_have_their_own_rows_and_yardsticks(folder, tmp_path):
     two = run_table(2, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
     one = run_table(1, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
     names = ["joint", "SegGuidedDif", "PIG", "SegGuidedDif-newmasks", "PIG-finished"]
-    assert list(two) == ["real", "real+classical"] + [f"real+{n}_4" for n in (*names[:3], "classical+PIG", *names[3:])]
+    assert list(two) == ["real", "real+classical"] + [
+        f"real+{n}_4" for n in (*names[:3], "classical+PIG", *names[3:])
+    ]
     assert list(one) == ["training", *names]
     assert all(set(row) == {"dice", "iou", "precision", "recall"} for row in two.values())
     assert all({"fd", "kd", "fd_lesion", "agreement"} <= set(row) for row in one.values())
     assert [name for name, row in one.items() if "neighbour" in row] == names
-    assert str(folder) not in (tmp_path / "config.json").read_text() + (tmp_path / "table2.json").read_text()
+    assert (
+        str(folder)
+        not in (tmp_path / "config.json").read_text() + (tmp_path / "table2.json").read_text()
+    )
 
 
 # --- what is said of them ---
@@ -373,9 +520,11 @@ def test_gain_is_paired_by_fold_and_seed():
     rows = {"a": {"dice": [0.5, 0.7, 0.6, 0.6]}, "b": {"dice": [0.4, 0.6, 0.3, 0.3, 0.9, 0.9]}}
     mean, low, high = gain(rows, "a", "b")
     assert mean == pytest.approx((0.1 + 0.3) / 2)  # fold 0: 0.1, fold 1: 0.3; fold 2 has no partner
-    half = 12.7062 * np.hypot(0.1, -0.1) * np.sqrt(1 / 2 + 1 / 4)  # two folds of five; Student's t, 1 degree of freedom
+    half = (
+        12.7062 * np.hypot(0.1, -0.1) * np.sqrt(1 / 2 + 1 / 4)
+    )  # two folds of five; Student's t, 1 degree of freedom
     assert low < mean < high and high - mean == pytest.approx(half, rel=1e-4)
-    with pytest.raises(ValueError, match="no dice of the row c yet"):
+    with pytest.raises(ValueError, match="the row c has no dice of a whole fold yet"):
         gain(rows | {"c": {"dice": [0.5]}}, "a", "c")
 
 
@@ -383,18 +532,32 @@ def test_hypotheses_are_judged_by_the_papers_margins():
     def dice(value):
         return {"dice": [value + d for d in (0, 0.001, 0.002, 0.001)]}
 
-    two = {"real": dice(0.5), "real+PIG_2048": dice(0.6)} | {f"real+{c}_2048": dice(0.55) for c in COMPARATORS}
+    two = {"real": dice(0.5), "real+PIG_2048": dice(0.6)} | {
+        f"real+{c}_2048": dice(0.55) for c in COMPARATORS
+    }
     one = {"DDIM": {"fd": [2.0, 2.0]}, "PIG": {"fd": [0.9, 1.0]}}
     judged = hypotheses(one, two, Protocol())
     assert [v["holds"] for v in judged.values()] == [True, True, True]
     assert judged["H1"]["estimate"] == pytest.approx(0.475)
-    assert judged["H2"]["estimate"] == pytest.approx(0.1) and judged["H3"]["estimate"] == pytest.approx(0.05)
-    said = verdicts(one, two, Protocol()).splitlines()
-    assert len(said) == 3 and said[0].startswith("H1 holds") and "at most 0.503? 0.475 (95 %" in said[0]
-    assert [v["decided"] for v in judged.values()] == [False, True, True]  # folds that differ leave H1 open
+    assert judged["H2"]["estimate"] == pytest.approx(0.1) and judged["H3"][
+        "estimate"
+    ] == pytest.approx(0.05)
+    header, *lines = hypotheses_text(one, two, Protocol()).splitlines()
+    assert header.split() == ["estimate", "95", "%", "interval", "bound"] and len(lines) == 3
+    low, high = judged["H1"]["interval"]
+    assert lines[0].startswith("H1 Fréchet distance of PIG")
+    assert lines[0].split()[-7:] == f"0.475 {low:.3f} to {high:.3f} at most 0.503".split()
+    assert [v["decided"] for v in judged.values()] == [
+        False,
+        True,
+        True,
+    ]  # folds that differ leave H1 open
     two["real+joint_2048"] = dice(0.59)
     assert not hypotheses(one, two, Protocol())["H3"]["holds"]
-    assert hypotheses({"DDIM": {"fd": [2.0]}, "PIG": {"fd": [1.1]}}, two, Protocol())["H1"]["holds"] is False
+    assert (
+        hypotheses({"DDIM": {"fd": [2.0]}, "PIG": {"fd": [1.1]}}, two, Protocol())["H1"]["holds"]
+        is False
+    )
 
 
 def test_replicas_are_read_as_folds_that_share_nothing(tmp_path):
@@ -402,42 +565,67 @@ def test_replicas_are_read_as_folds_that_share_nothing(tmp_path):
     rival = [f"real+{name}_2048" for name in COMPARATORS]
     for k in range(6):
         one = {name: {"fd": [float(draw.uniform(0.4, 0.6))]} for name in ("PIG", "DDIM")}
-        two = {name: {"dice": draw.uniform(0.4, 0.6, 2).tolist()} for name in ("real", "real+PIG_2048", *rival)}
+        two = {
+            name: {"dice": draw.uniform(0.4, 0.6, 2).tolist()}
+            for name in ("real", "real+PIG_2048", *rival)
+        }
         for table, rows in ((1, one), (2, two)):
             write_json(tmp_path / f"seed_{k}" / f"table{table}.json", {"rows": rows})
     one, two = replicas(tmp_path)
-    assert one["PIG"]["fd"][5:] == json.loads((tmp_path / "seed_5" / "table1.json").read_text())["rows"]["PIG"]["fd"]
-    differences = np.subtract(two["real+PIG_2048"]["dice"], two["real"]["dice"]).reshape(6, 2).mean(1)
-    own = stats.t.interval(0.95, 5, differences.mean(), stats.sem(differences))  # scipy's, of independent values
-    judged = hypotheses(one, two, Protocol(), APART)
-    assert judged["H2"]["interval"] == pytest.approx(own) == gain(two, "real+PIG_2048", "real", parts=APART)[1:]
+    assert (
+        one["PIG"]["fd"][5:]
+        == json.loads((tmp_path / "seed_5" / "table1.json").read_text())["rows"]["PIG"]["fd"]
+    )
+    differences = (
+        np.subtract(two["real+PIG_2048"]["dice"], two["real"]["dice"]).reshape(6, 2).mean(1)
+    )
+    own = stats.t.interval(
+        0.95, 5, differences.mean(), stats.sem(differences)
+    )  # scipy's, of independent values
+    judged = hypotheses(one, two, Protocol(), INDEPENDENT)
+    assert (
+        judged["H2"]["interval"]
+        == pytest.approx(own)
+        == gain(two, "real+PIG_2048", "real", parts=INDEPENDENT)[1:]
+    )
     (tmp_path / "seed_3" / "table2.json").unlink()
     write_json(tmp_path / "seed_3" / "table2.json", {"rows": {"real": {"dice": [0.5, 0.5]}}})
-    with pytest.raises(ValueError, match="6 experiments with a table2.json, or not the same rows"):
+    with pytest.raises(ValueError, match="the 6 files table2.json in .* differ in their rows"):
         replicas(tmp_path)
-    with pytest.raises(ValueError, match="0 experiments with a table1.json"):
+    with pytest.raises(ValueError, match="elsewhere has no experiments with a table1.json"):
         replicas(tmp_path / "elsewhere")
 
 
 def test_hypotheses_compare_the_same_folds_only():
-    """Where one row is ahead of another, what both have is compared: neither broadcast nor averaged over other folds."""
+    """Where one row is ahead of another, what both have is compared: neither broadcast nor averaged
+    over other folds.
+    """
     two = {"real": {"dice": [0.5] * 4}, "real+PIG_2048": {"dice": [0.6, 0.6, 0.2, 0.2]}}
     two |= {f"real+{c}_2048": {"dice": [0.55, 0.55]} for c in COMPARATORS}
-    two["real+joint_2048"] = {"dice": [0.5, 0.5, 0.9, 0.9]}  # the best of all, but in a fold that the others lack
+    two["real+joint_2048"] = {
+        "dice": [0.5, 0.5, 0.9, 0.9]
+    }  # the best of all, but in a fold that the others lack
     one = {"DDIM": {"fd": [2.0]}, "PIG": {"fd": [1.0, 8.0, 8.0]}}
     judged = hypotheses(one, two, Protocol())
     assert judged["H1"]["estimate"] == pytest.approx(0.5)
     assert judged["H2"]["estimate"] == pytest.approx(-0.1)
-    assert judged["H3"]["estimate"] == pytest.approx(0.05) and judged["H3"]["best"] != "real+joint_2048"
-    assert verdicts({"PIG": {"fd": [1.0]}}, two, Protocol()).startswith("hypotheses: there is no fd of the row DDIM yet")
+    assert (
+        judged["H3"]["estimate"] == pytest.approx(0.05)
+        and judged["H3"]["best"] != "real+joint_2048"
+    )
+    assert hypotheses_text({"PIG": {"fd": [1.0]}}, two, Protocol()).startswith(
+        "hypotheses: the row DDIM has no fd"
+    )
 
 
 def test_the_shown_table_has_a_line_for_each_row(done):
     _, results = done
-    lines = show(2, results[2]["rows"]).splitlines()
+    lines = table_text(2, results[2]["rows"]).splitlines()
     assert [line.split()[0] for line in lines[1:-1]] == list(results[2]["rows"])
-    assert "gain in Dice" in lines[0] and lines[-1] == "mean ± standard deviation over 2 or 4 values"
-    assert "fd_lesion" in show(1, results[1]["rows"]).splitlines()[0]
+    assert (
+        "gain in Dice" in lines[0] and lines[-1] == "mean ± standard deviation over 2 or 4 values"
+    )
+    assert "fd_lesion" in table_text(1, results[1]["rows"]).splitlines()[0]
 
 
 def test_a_fold_is_planned_without_repetition():
@@ -451,9 +639,13 @@ def test_a_fold_is_planned_without_repetition():
 def test_the_sheets_show_equal_seeds_side_by_side_and_what_each_is_nearest_to():
     known, samples = phantoms(6, (16, 16), seed=1), phantoms(4, (16, 16), seed=2)
     copies = known.subset([5, 3])
-    figures = tables.sheets(known, {"PIG": samples, "copier": copies})
+    figures = runner.sheets(known, {"PIG": samples, "copier": copies})
     rows = {
-        name: {ax.get_ylabel(): figure.axes[i : i + 2] for i, ax in enumerate(figure.axes) if ax.get_ylabel()}
+        name: {
+            ax.get_ylabel(): figure.axes[i : i + 2]
+            for i, ax in enumerate(figure.axes)
+            if ax.get_ylabel()
+        }
         for name, figure in figures.items()
     }
     assert list(rows["samples.png"]) == ["real", "PIG", "copier"]
@@ -464,9 +656,13 @@ def test_the_sheets_show_equal_seeds_side_by_side_and_what_each_is_nearest_to():
         assert np.array_equal(drawn, copied) and np.array_equal(drawn, known.images[i, 0])
 
 
-def test_freeze_measures_room_and_seeds(tmp_path):
-    result = freeze(tmp_path / "freeze.json", SMALL, [(8, 2, 1e-2), (4, 3, 1e-3)])
+def test_preregister_measures_room_and_seeds(tmp_path):
+    result = preregister(tmp_path / "freeze.json", SMALL, [(8, 2, 1e-2), (4, 3, 1e-3)])
     assert [(row["pairs"], row["steps"]) for row in result["cases"]] == [(8, 2), (4, 3)]
-    assert all(len(row[name]) == 2 and 0 <= min(row[name]) for row in result["cases"] for name in ("real", "real+fresh"))
+    assert all(
+        len(row[name]) == 2 and 0 <= min(row[name])
+        for row in result["cases"]
+        for name in ("real", "real+fresh")
+    )
     assert json.loads((tmp_path / "freeze.json").read_text()) == json.loads(json.dumps(result))
     assert np.isfinite(result["cases"][0]["real"]).all()

@@ -1,40 +1,35 @@
-"""The main job, end to end: phantoms in, a trained pair model, synthetic pairs, and a segmenter that is better for them."""
+"""The main job: real pairs, a trained pair model, synthetic pairs, segmenters trained on them."""
 
 import json
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from .. import plot
-from ..claim import claim_folder
-from ..data import PairFolder
-from ..files import held, write_json
-from ..pairs import Pairs
-from ..phantoms import phantoms
-from ..rules import RULES
-from ..run import Config, load_data, require, train_pair
-from ..sampler import SOLVERS, PairModel, grid_of, sample, walk
-from ..schedule import Schedule
-from ..seeds import SampleNoise
-from ..segmentation import SCORES, SegmentationUNet
-from ..train import Training
-from .metrics import pair_agreement, score_pairs, train_segmenter
+from minipig.data.checks import check_counts, held_out
+from minipig.data.files import claim_folder, write_json
+from minipig.data.pairs import Pairs
+from minipig.data.phantoms import phantoms
+from minipig.evidence.judge import measure_agreement, score_pairs, train_judge, train_segmenter
+from minipig.extras.own_rules import find_rule
+from minipig.extras.solvers import SOLVERS
+from minipig.sampler import PairModel
+from minipig.segmentation import SCORES
+from minipig.training.loop import Training
+from minipig.training.run import Config, load_data, train_pair
+from minipig.training.sampling import draw_figures, sample_folder
 
-# seeds of phantoms that the generator never sees; its own are drawn by config.seed
-FRESH, TEST, JUDGE = 1001, 1002, 1003
-JUDGE_PAIRS, TEST_PAIRS = 8000, 600
-JUDGE_STEPS, SEGMENTER_STEPS = 600, 300
-SEEDS = 3  # segmenters a training set
-SETS = ("real", "real+synthetic", "real+fresh")
+SEGMENTER_STEPS = 300
+SEGMENTER_SEEDS = 3  # segmenters of each training set
+FIGURE_STEPS = 256  # sampling steps of figure_3.png
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The demo's size. synthetic: pairs to sample; sampling_steps: of 1024, by the solver of that name."""
+    """The settings of the main job; synthetic: number of pairs to sample."""
 
     pair: Config = field(default_factory=Config)
     synthetic: int = 400
@@ -42,132 +37,94 @@ class Demo:
     solver: str = "ddim"
 
     def __post_init__(self):
-        grid_of(RULES[self.pair.rule](), Schedule(), self.sampling_steps, self.solver)
-        require(1, synthetic=self.synthetic)
-        if self.pair.seed in (FRESH, TEST, JUDGE):
-            raise ValueError(f"seed {self.pair.seed} draws the phantoms that the demo tests on; choose another")
+        check_counts(1, synthetic=self.synthetic)
+        rule = find_rule(self.pair.rule)()
+        pair = PairModel(None, None, self.pair.noise, rule)
+        SOLVERS[self.solver].levels(pair, self.sampling_steps)  # raises if they do not fit
 
 
 def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
-    """Do what is not yet done in `out`; write PNG pairs, figures, `metrics.json` and `config.json` there; the metrics."""
-    real, _ = load_data(demo.pair)
+    """Run the main job in `out`, and return the content of metrics.json; each step resumes.
+
+    Raises ValueError if `out` belongs to another configuration.
+    """
+    real, _ = load_data(demo.pair)  # 1. real pairs of mask and slice
     claim_folder(out, asdict(demo))
-    clock = Stopwatch(out / "seconds.json")
-    size = demo.pair.size
-    test = phantoms(TEST_PAIRS, size, TEST)
-
-    with clock:
-        pair = train_pair(out / "pair", demo.pair, real, device)
-    with clock:
-        synthetic = sample_folder(
-            out / "synthetic", pair, demo.synthetic, size, demo.sampling_steps, demo.pair.seed, device, solver=demo.solver
-        )
-        draw_figures(out, pair, synthetic, 256, demo.pair.seed, device)
-    with clock:
-        agreement = measure_agreement(demo.pair, synthetic, device, out / "segmenters" / "judge.ckpt")
-
-    fresh = phantoms(demo.synthetic, size, FRESH)
-    segmentation = {name: {score: [] for score in SCORES} for name in SETS}
-    for seed in range(SEEDS):
-        for name, pairs in zip(SETS, (real, real + synthetic, real + fresh)):
-            with clock:
-                training = Training(steps=SEGMENTER_STEPS, batch=32, rate=3e-3, seed=seed)
-                checkpoint = out / "segmenters" / f"{name}_{seed}.ckpt"
-                net = train_segmenter(pairs, training, device, checkpoint, f"segmenter on {name}, seed {seed}")
-                for score, value in score_pairs(net, test).items():
-                    segmentation[name][score].append(value)
-    metrics = {"seconds": clock.seconds, "segmentation": segmentation, "pair_agreement": agreement}
-    write_json(out / "metrics.json", metrics | {"demo": asdict(demo)})
-    print(table(segmentation))
+    with stopwatch(out / "seconds.json"):
+        pair = train_pair(out / "pair", demo.pair, real, device)  # 2. train the guider and model_y
+        synthetic = sample_pairs(out, demo, pair, device)  # 3. sample new pairs, Algorithm 2
+        agreement, fresh = judge_pairs(out, demo, synthetic, device)  # 4. do mask and slice agree?
+        scores = compare_segmenters(out, real, synthetic, fresh, device)  # 5. do the pairs help?
+    metrics = json.loads((out / "seconds.json").read_text())
+    metrics |= {"segmentation": scores, "pair_agreement": agreement, "demo": asdict(demo)}
+    write_json(out / "metrics.json", metrics)
+    print(segmentation_table(scores))
     return metrics
 
 
-def sample_folder(
-    folder: Path,
-    pair: PairModel,
-    n: int,
-    size: tuple[int, int],
-    steps: int,
-    seed: int,
-    device: torch.device,
-    batch: int = 64,
-    solver: str = "ddim",
-) -> Pairs:
-    """Sample pairs into `folder` as PNG, batch by batch, until it holds n (or more: none is deleted). What PairFolder reads.
-
-    Raises ValueError if another process is at it.
-    """
-    manifest = folder / "manifest.csv"
-    with held(manifest):
-        done = len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0  # it is only ever replaced whole
-        todo = sample(pair, n - done, size, steps, seed, batch=batch, device=device, first=done, solver=solver)
-        with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:
-            for masks, images in todo:
-                names = [f"synthetic_{i:05d}.png" for i in range(done, done + len(masks))]
-                Pairs(masks > 0, images, names, [name.removesuffix(".png") for name in names]).save(folder)
-                done += len(masks)
-                bar.update(len(masks))
-    pairs = PairFolder(folder)
-    print(f"{folder}: {len(pairs)} pairs, lesions cover {pairs.masks.float().mean():.1%} of the pixels")
+def sample_pairs(out: Path, demo: Demo, pair: PairModel, device: torch.device) -> Pairs:
+    """The synthetic pairs, in out/synthetic, and two figures of them."""
+    size, seed = demo.pair.size, demo.pair.seed
+    how = (demo.synthetic, size, demo.sampling_steps, seed, device)
+    pairs = sample_folder(out / "synthetic", pair, *how, solver=demo.solver)
+    draw_figures(out, pair, pairs, FIGURE_STEPS, seed, device)
     return pairs
 
 
-def draw_figures(
-    out: Path, pair: PairModel, pairs: Pairs, steps: int, seed: int, device: torch.device, solver: str = "ddim"
-) -> None:
-    """samples.png, a sheet of the first 32 pairs, and figure_3.png, the walk of the first four at each quarter of `steps`."""
-    noise = SampleNoise(seed, range(min(4, len(pairs))), device)
-    grid, order = pair.schedule.grid(steps, SOLVERS[solver]["spacing"]), SOLVERS[solver]["order"]
-    with torch.no_grad():
-        states = walk(pair, noise((1, *pairs.size)), noise((1, *pairs.size)), grid, order=order)
-        plot.save(plot.figure_3(states, at=tuple(-(-steps * k // 4) for k in (1, 2, 3, 4))), out / "figure_3.png")
-    plot.save(plot.pair_grid(*pairs[:32], title="synthetic pairs"), out / "samples.png")
+def judge_pairs(
+    out: Path, demo: Demo, synthetic: Pairs, device: torch.device
+) -> tuple[dict[str, float], Pairs]:
+    """Pair agreement of the synthetic and of fresh real pairs, and these fresh pairs."""
+    judge, fresh = train_judge(demo.pair, device, out / "segmenters" / "judge.ckpt")
+    return measure_agreement(judge, synthetic, fresh), fresh
 
 
-def measure_agreement(config: Config, pairs: Pairs, device: torch.device, checkpoint: Path) -> dict[str, float]:
-    """Pair agreement of generated `pairs`, beside that of real pairs new to the judge: {"synthetic": d, "fresh": d}."""
-    judge, fresh = train_judge(config, device, checkpoint)
-    agreement = {"synthetic": pair_agreement(judge, pairs), "fresh": pair_agreement(judge, fresh)}
-    share = agreement["synthetic"] / max(agreement["fresh"], 1e-9)
-    print(f"pair agreement: synthetic {agreement['synthetic']:.3f}, fresh real {agreement['fresh']:.3f} ({share:.0%} of it)")
-    return agreement
+def compare_segmenters(
+    out: Path, real: Pairs, synthetic: Pairs, test: Pairs, device: torch.device
+) -> dict[str, dict[str, list[float]]]:
+    """Scores on `test` of segmenters trained on real pairs alone, with synthetic, and with fresh.
 
-
-def train_judge(config: Config, device: torch.device, checkpoint: Path) -> tuple[SegmentationUNet, Pairs]:
-    """A judge of pairs that a generator of this configuration has made, and real pairs new to the judge: its yardstick.
-
-    The judge learns from many fresh phantoms, or from the real pairs that the generator learnt from too (so copies of them
-    score well); then the yardstick is the held-out patients.
+    {training set: {score: [one a seed]}}. There are as many fresh pairs as synthetic ones. All are
+    trained for equally many steps, and equal seeds start from equal weights.
     """
-    if config.data == "phantom":
-        known, fresh = phantoms(JUDGE_PAIRS, config.size, JUDGE), phantoms(TEST_PAIRS, config.size, TEST)
-    else:
-        known, fresh = load_data(config)
-    training = Training(steps=JUDGE_STEPS, batch=32, rate=3e-3, mirror=config.mirror, seed=JUDGE)
-    return train_segmenter(known, training, device, checkpoint, "training the judge"), fresh
+    fresh = phantoms(len(synthetic), real.size, held_out("demo-fresh"))
+    sets = {"real": real, "real+synthetic": real + synthetic, "real+fresh": real + fresh}
+    found = {name: {score: [] for score in SCORES} for name in sets}
+    for seed in range(SEGMENTER_SEEDS):
+        training = Training(steps=SEGMENTER_STEPS, batch=32, rate=3e-3, seed=seed)
+        for name, pairs in sets.items():
+            checkpoint = out / "segmenters" / f"{name}_{seed}.ckpt"
+            label = f"segmenter on {name}, seed {seed}"
+            net = train_segmenter(pairs, training, device, checkpoint, label)
+            for score, value in score_pairs(net, test).items():
+                found[name][score].append(value)
+    return found
 
 
-def table(segmentation: dict[str, dict[str, list[float]]]) -> str:
-    """Mean and spread over the seeds, in percent, and each row's paired gain in Dice over real only."""
-    lines = [f"{'training set':16}" + "".join(f"{score:>14}" for score in SCORES) + "   gain in Dice (paired)"]
-    base = np.array(segmentation["real"]["dice"])
-    for name, row in segmentation.items():
-        cells = "".join(f"{100 * np.mean(row[s]):8.1f} ± {100 * np.std(row[s], ddof=1):3.1f}" for s in SCORES)
+def segmentation_table(found: dict[str, dict[str, list[float]]]) -> str:
+    """The scores as text: mean ± standard deviation in percent, and the paired gain in Dice."""
+    header = "".join(f"{score:>14}" for score in SCORES)
+    lines = [f"{'training set':16}{header}   gain in Dice (paired)"]
+    base = np.array(found["real"]["dice"])
+    for name, row in found.items():
+        line = f"{name:16}"
+        for score in SCORES:
+            values = 100 * np.array(row[score])
+            line += f"{values.mean():8.1f} ± {values.std(ddof=1):3.1f}"
         gain = 100 * (np.array(row["dice"]) - base)
         error = gain.std(ddof=1) / len(gain) ** 0.5
-        lines.append(f"{name:16}{cells}" + (f"   {gain.mean():+.1f}, standard error {error:.1f}" if name != "real" else ""))
-    return "\n".join(lines + [f"percent; mean ± standard deviation over {len(base)} seeds"])
+        if name != "real":
+            line += f"   {gain.mean():+.1f}, standard error {error:.1f}"
+        lines.append(line)
+    return "\n".join([*lines, f"percent; mean ± standard deviation over {len(base)} seeds"])
 
 
-class Stopwatch:
-    """Adds up the seconds inside its `with` blocks, over interruptions too: the sum is kept in a file."""
-
-    def __init__(self, path: Path):
-        self.path, self.seconds = path, json.loads(path.read_text())["seconds"] if path.exists() else 0.0
-
-    def __enter__(self) -> None:
-        self.start = time.monotonic()
-
-    def __exit__(self, *error) -> None:
-        self.seconds += time.monotonic() - self.start
-        write_json(self.path, {"seconds": self.seconds})
+@contextmanager
+def stopwatch(path: Path):
+    """Add the seconds of this block to those in the JSON file `path`, also if it is interrupted."""
+    before = json.loads(path.read_text())["seconds"] if path.exists() else 0.0
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        write_json(path, {"seconds": before + time.monotonic() - start})

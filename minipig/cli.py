@@ -1,0 +1,312 @@
+"""The command line: commands, options and help. commands.py has what each command does.
+
+Nothing here imports torch, so that --help answers at once. The tables repeat the names of the
+package's registries, and the defaults are those of Config, Demo and Protocol: a test compares them.
+"""
+
+import argparse
+import inspect
+import io
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from textwrap import indent
+
+PRESETS = {
+    "tiny": "32x32, seconds: for a live demonstration",
+    "cpu": "32x32, minutes on two cores",
+    "gpu": "128x128, one GPU",
+    "paper": "512x512, as the released code, one GPU; --size in multiples of 32",
+}
+RULES = {
+    "clean": "trained on the clean mask, sampled with x0_hat, the estimate of it by model_x",
+    "matched": "trained and sampled with x0_hat",
+    "previous": "x_{t-1}, the mask after this step, exactly as in Proposition 1",
+    "blank": "zeros: model_y works alone; every useful rule is better",
+    "noisy": "x_t, the noisy mask",
+    "augmented": "the mask at noise level t/2",
+    "sign": "trained as clean, sampled with the sign of x0_hat",
+    "binarised": "trained as matched, sampled with x0_hat smoothed and thresholded",
+    "lesion-weighted": "matched, with the loss weights of the released code",
+    "strength": "classifier-free guidance of weight 2",
+    "dithered": "trained as clean, sampled with binary masks that average to x0_hat",
+}
+OWN = {"FILE.py:CLASS": "your own class, with the methods train and sample"}
+SOLVERS = {
+    "ddim": "first order, as in the paper",
+    "dpm++2m": "second order: needs a tenth of the steps",
+}
+SCHEDULES = {
+    "linear": "beta from 1e-4 to 0.02 in 1024 levels, as in the paper",
+    "cosine": "the schedule of Nichol and Dhariwal 2021",
+}
+LAYOUTS = {
+    "busi": "BUSI: benign/benign (1).png, benign/benign (1)_mask.png",
+    "bus-uclm": "BUS-UCLM: images/ALWI_000.png, masks/ALWI_000.png",
+    "isic2018": "ISIC 2018, task 1: *_Input/ISIC_0.jpg, *_GroundTruth/ISIC_0_segmentation.png",
+}
+FIELDS = """\
+{folder}  the image's folder; {stem}: its file name without the ending
+{*}       the text that the first * in the file name of --images stands for
+*         any text, if an image has several masks (see --merge)"""
+RESUME = "Interrupted? Repeat the same command: it resumes."
+FOLDER = """A folder of pairs has images/ and masks/ with equal file names. It may have manifest.csv
+with the columns name,patient."""
+MINIPIG = """Generate pairs of lesion mask and slice: two diffusion models guide each other.
+
+minipig demo                       the main experiment on phantoms, in ten minutes
+minipig train --data FOLDER --out runs/mine
+minipig sample runs/mine -n 64     64 pairs as PNG files, in runs/mine/samples
+minipig train --help               the options of a command"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str):
+        message = message.removeprefix("argument ")
+        self.exit(2, f"minipig: {message}; help: {self.prog} --help\n")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "64" -> (64, 64); "48x64" -> (48, 64), height by width."""
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        message = f"{text!r} is not a size; give 64 or 48x64: height by width"
+        raise argparse.ArgumentTypeError(message)
+    return sides[0], sides[-1]
+
+
+def option(sub, name: str, what: str, default=None, shown=None, values=None, **settings) -> None:
+    """Add an option; its help tells the default (shown: in words) and explains the values."""
+    if default is not None or shown is not None:
+        what = f"{what} (default: {default if shown is None else shown})"
+    metavar = settings.pop("metavar", name.strip("-").upper())
+    sub.add_argument(name, default=default, metavar=metavar, help=what, **settings)
+    if values := values or settings.get("choices"):
+        rows = [f"{value:15}  {meaning}" for value, meaning in values.items()]
+        sub.add_argument_group(f"values of {name}", "\n".join(rows))
+
+
+def number(sub, name: str, what: str, default=None, shown=None, **settings) -> None:
+    """Add an option with a number, or several."""
+    option(sub, name, what, default, shown, **{"type": int, "metavar": "N"} | settings)
+
+
+def switch(sub: Parser, name: str, what: str) -> None:
+    """Add an option without a value."""
+    sub.add_argument(name, action="store_true", help=what)
+
+
+def size(sub: Parser, sides: str, default=None, shown=None) -> None:
+    option(sub, "--size", f"64 or 48x64: height by width, {sides}", default, shown, type=parse_size)
+
+
+def schedule(sub: Parser) -> None:
+    option(sub, "--schedule", "noise schedule", "linear", choices=SCHEDULES)
+
+
+def device(sub: Parser) -> None:
+    option(sub, "--device", "cpu, cuda, cuda:1, ...", shown="cuda if available, else cpu")
+
+
+def output(sub: Parser, out: str, seed: str = "random seed") -> None:
+    option(sub, "--out", "output folder", shown=out, type=Path, metavar="FOLDER")
+    number(sub, "--seed", seed, 0)
+    device(sub)
+
+
+def pair_model(sub: Parser) -> None:
+    """What decides a pair model, for demo and train."""
+    option(sub, "--preset", "network and settings", "cpu", choices=PRESETS)
+    size(sub, "multiples of 8", shown="the preset's")
+    option(sub, "--rule", "what model_y, the slice's network, sees", "clean", values=RULES | OWN)
+    schedule(sub)
+    number(sub, "--steps", "training steps of each network", shown="the preset's")
+    number(sub, "--batch", "pairs in a training step", shown="the preset's")
+    number(sub, "--rate", "peak learning rate", shown="the preset's", type=float)
+    number(sub, "--pairs", "number of phantoms to train on", 400)
+
+
+# one function a command: its docstring is what --help shows, its body adds the options
+
+
+def demo(sub: Parser) -> None:
+    """Run the main experiment on phantoms: train, sample, and compare segmenters.
+
+    minipig demo                                           ten minutes on two cores
+    minipig demo --solver dpm++2m --sampling-steps 25 --out runs/fast
+    """
+    pair_model(sub)
+    number(sub, "--synthetic", "number of pairs to sample", 400)
+    option(sub, "--solver", "how to sample", "ddim", choices=SOLVERS)
+    number(sub, "--sampling-steps", "from 1 to 1024", 50)
+    output(sub, "runs/demo")
+
+
+def train(sub: Parser) -> None:
+    """Train a pair model: model_x (the guider), then model_y.
+
+    minipig train --data FOLDER --size 64 --steps 5000 --batch 16 --rate 5e-4 --out runs/mine
+    minipig train --rule my_rule.py:Mine --out runs/my_rule
+    torchrun --nproc-per-node 2 -m minipig train --out runs/two     on two GPUs or CPUs
+    """
+    option(sub, "--data", "phantom, or a folder of pairs", "phantom")
+    pair_model(sub)
+    number(sub, "--holdout", "share of the patients not trained on", 0.1, type=float)
+    switch(sub, "--mirror", "mirror each pair left to right with probability 1/2")
+    number(sub, "--accumulate", "compute each batch in N parts, to save memory", 1)
+    switch(sub, "--compile", "compile the networks: minutes at the start, then faster steps")
+    switch(sub, "--float32", "use float32 even where bfloat16 is faster")
+    output(sub, "runs/DATA")
+
+
+def sample(sub: Parser) -> None:
+    """Sample pairs from a trained run as PNG files, in a folder that train reads.
+
+    minipig sample runs/mine -n 64 --solver dpm++2m
+    minipig sample runs/mine --rule sign --agreement --out runs/mine/sign
+    """
+    sub.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
+    number(sub, "-n", "number of pairs; those already in --out are kept", 64)
+    option(sub, "--solver", "how to sample", "ddim", choices=SOLVERS)
+    number(sub, "--sampling-steps", "from 1 to 1024", shown="256 for ddim, 25 for dpm++2m")
+    option(
+        sub, "--rule", "another rule with the same training", shown="the run's", values=RULES | OWN
+    )
+    number(sub, "--batch", "pairs at a time; fewer need less memory", 64)
+    switch(sub, "--agreement", "also measure how well masks fit slices, with a trained segmenter")
+    output(sub, "RUN/samples")
+
+
+def prepare(sub: Parser) -> None:
+    r"""Convert a data set to a folder of pairs that train reads.
+
+    minipig prepare Dataset_BUSI_with_GT FOLDER --layout busi
+    minipig prepare BUSBRA FOLDER --images 'Images/bus_*.png' --masks 'Masks/mask_{*}.png' \
+        --patient 'bus_(\d+)'
+    """
+    sub.add_argument("src", type=Path, metavar="SRC", help="folder of the data set; not changed")
+    sub.add_argument("out", type=Path, metavar="DST", help="a new folder, outside SRC")
+    option(sub, "--layout", "a known data set; the options below change it", choices=LAYOUTS)
+    option(sub, "--images", "images in SRC: 'scans/*.png', '**/*.tif'", metavar="GLOB")
+    what = "mask of an image: '{folder}/../masks/{stem}_mask.png'"
+    option(sub, "--masks", what, metavar="PATTERN")
+    sub.add_argument_group("fields of --masks", FIELDS)
+    what = r"patient in an image's path: '(P\d+)_'"
+    option(sub, "--patient", what, shown="each image is a patient", metavar="REGEX")
+    number(sub, "--threshold", "pixels above N are lesion", shown="masks with two values only")
+    sub.add_argument("--merge", action="store_true", default=None, help="join an image's masks")
+
+
+def phantoms(sub: Parser) -> None:
+    """Draw phantoms: simulated breast slices with a lesion, as PNG files.
+
+    minipig phantoms -n 32 --out runs/phantoms
+    """
+    number(sub, "-n", "number of pairs, four slices per patient", 24)
+    size(sub, "16 or more", "64")
+    sub.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    number(sub, "--seed", "random seed", 0)
+
+
+def table1(sub: Parser) -> None:
+    """Table 1: compare the slices of every method with real slices.
+
+    minipig table1 --folds 0
+    minipig table1 --folds 0 --rows real PIG --steps 3000 --out runs/longer
+    """
+    option(sub, "--data", "phantom, or a folder of pairs", "phantom")
+    size(sub, "multiples of 8", "32")
+    number(sub, "--pairs", "number of phantoms used as the real set", 500)
+    number(sub, "--steps", "training steps of each network", 1000)
+    schedule(sub)
+    number(sub, "--deformed", "number of deformed pairs added to the training pairs", 0)
+    number(sub, "--judge-seed", "seed of the judge, the segmenter used to measure", 0)
+    number(sub, "--folds", "folds to compute now", shown="0 1 2 3 4", nargs="+")
+    option(sub, "--rows", "rows to compute now, such as PIG", shown="all", nargs="+", metavar="ROW")
+    output(sub, "runs/tables/DATA", "seed of the phantoms, or of the folds of a folder")
+    option(sub, "--work", "weights and samples", shown="OUT/work", type=Path, metavar="FOLDER")
+
+
+def table2(sub: Parser) -> None:
+    """Table 2: compare segmenters trained on the pairs of every method.
+
+    minipig table2 --folds 0
+    minipig table2 --folds 0 --rows real PIG --steps 3000 --out runs/longer
+    """
+    table1(sub)
+
+
+def lab(sub: Parser) -> None:
+    """Rank guide rules, samplers and networks: in exact worlds, then trained on phantoms.
+
+    minipig lab --quick                               exact worlds: seconds
+    minipig lab --rule my_rule.py:Mine --quick        your rule beside blank, matched and clean
+    minipig lab --rule my_rule.py:Mine --seeds 0      also trained, with one seed: an hour
+    """
+    switch(sub, "--quick", "only exact worlds: ideal networks, no training, less than a minute")
+    what = "a rule to rank beside blank, matched and clean, or beside --rows"
+    option(sub, "--rule", what, values=RULES | OWN)
+    option(sub, "--rows", "variants, such as sign joint", shown="all", nargs="+", metavar="ROW")
+    number(sub, "--seeds", "seeds to train with now", shown="0 1 2", nargs="+")
+    option(sub, "--solver", "how all variants are sampled", "ddim", choices=SOLVERS)
+    schedule(sub)
+    option(sub, "--out", "the ranking", "runs/lab.json", type=Path, metavar="FILE")
+    option(sub, "--work", "weights and samples", shown="OUT/work", type=Path, metavar="FOLDER")
+    device(sub)
+
+
+def bench(sub: Parser) -> None:
+    """Measure time and memory of training and sampling, here and in other libraries.
+
+    minipig bench --quick
+    minipig bench --solvers runs/mine
+    minipig bench --completions runs/mine
+    """
+    switch(sub, "--quick", "only the main rows, within ten minutes")
+    instead = sub.add_mutually_exclusive_group()
+    what = "instead, compare solvers on a run of phantoms"
+    option(instead, "--solvers", what, type=Path, metavar="RUN")
+    what = "instead, sample masks for given slices, and lesions in healthy slices"
+    option(instead, "--completions", what, type=Path, metavar="RUN")
+    number(sub, "-n", "pairs", shown="400 for each seed of --solvers, 100 for --completions")
+    number(sub, "--seeds", "number of seeds of --solvers", 3)
+    shown = "runs/{bench,solvers,completions}.json"
+    option(sub, "--out", "report", shown=shown, type=Path, metavar="FILE")
+    device(sub)
+
+
+COMMANDS = (demo, train, sample, prepare, phantoms, table1, table2, lab, bench)
+
+
+def described(text: str, note: str) -> dict:
+    """The settings of a parser whose help is: purpose, options, examples, note."""
+    purpose, examples = inspect.cleandoc(text).split("\n\n")
+    epilog = f"examples:\n{indent(examples, '  ')}\n\n{note}"
+    raw = argparse.RawDescriptionHelpFormatter
+    return dict(description=purpose, epilog=epilog, formatter_class=raw)
+
+
+def parser() -> Parser:
+    """All commands and their options."""
+    top = Parser("minipig", **described(MINIPIG, f"{FOLDER}\n{RESUME}"))
+    top.add_argument("--version", action="version", version=f"minipig {version('minipig')}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        settings = described(command.__doc__, RESUME if command is not bench else "")
+        command(commands.add_parser(command.__name__, help=settings["description"], **settings))
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 if it succeeds, 2 after one line on standard error if it cannot."""
+    args = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid UTF-8
+    from minipig.commands import run  # imports torch
+
+    return run(args)

@@ -1,0 +1,200 @@
+"""What each command of the command line does."""
+
+import argparse
+import os
+import re
+import sys
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+
+from minipig.data.checks import check_counts, check_seed
+from minipig.data.files import claim_folder, write_json
+from minipig.data.layouts import LAYOUTS, Layout
+from minipig.data.phantoms import phantoms
+from minipig.data.prepare import prepare, summary
+from minipig.evidence.bench.compare_solvers import run_solvers
+from minipig.evidence.bench.completions import MASKS_A_SLICE, run_completions
+from minipig.evidence.bench.runner import run_bench
+from minipig.evidence.demo import Demo, run_demo
+from minipig.evidence.judge import measure_agreement, train_judge
+from minipig.evidence.lab.runner import LAB, run_lab
+from minipig.evidence.lab.variants import enter
+from minipig.evidence.tables.protocol import Protocol
+from minipig.evidence.tables.runner import run_table
+from minipig.extras.own_rules import find_rule, name_of, version_of
+from minipig.extras.solvers import SOLVERS
+from minipig.training.devices import pick_device, process_group, rank, several_processes
+from minipig.training.run import SETTINGS, Config, load_data, load_pair, train_pair, weights_of
+from minipig.training.sampling import draw_figures, sample_folder
+from minipig.training.speed import Speed
+from minipig.worlds.verdict import BESIDE
+
+
+def given(args: argparse.Namespace, kind: type) -> dict:
+    """The options that are fields of a dataclass, without those that are not given."""
+    found = {field.name: getattr(args, field.name, None) for field in fields(kind)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def pair_config(args: argparse.Namespace) -> Config:
+    """The configuration of demo and train: the preset's settings, changed by the options."""
+    return Config(**SETTINGS[args.preset] | given(args, Config))
+
+
+def demo(args: argparse.Namespace, device: torch.device) -> None:
+    out = args.out or Path("runs/demo")
+    run_demo(out, Demo(pair_config(args), **given(args, Demo)), device)
+    print(f"results in {out}: synthetic/, samples.png, figure_3.png, metrics.json, config.json")
+
+
+def train(args: argparse.Namespace, device: torch.device) -> None:
+    config = pair_config(args)
+    find_rule(config.rule)  # raises before data are read
+    check_counts(1, accumulate=args.accumulate)
+    out = args.out or Path("runs") / Path(config.data).name
+    pairs, held_out = load_data(config)
+    kept = f", {len(held_out)} held out" if held_out else ""
+    height, width = config.size
+    print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients at {height}x{width}{kept}")
+    for note in pairs.notes:
+        print(f"note: {note}")
+    speed = Speed(args.accumulate, args.compile, False if args.float32 else None)
+    train_pair(out, config, pairs, device, speed)
+    print(f"done: minipig sample {out}")
+
+
+def sample(args: argparse.Namespace, device: torch.device) -> None:
+    check_counts(1, n=args.n, batch=args.batch)
+    check_counts(0, seed=args.seed)
+    pair, config = load_pair(args.run, device, args.rule)
+    solver = SOLVERS[args.solver]
+    steps = solver.steps if args.sampling_steps is None else args.sampling_steps
+    solver.levels(pair, steps)  # raises before anything is written
+    if args.agreement and config.data != "phantom" and config.holdout == 0:
+        raise ValueError("--agreement needs patients not trained on; train with --holdout 0.1")
+    out = args.out or args.run / "samples"
+    rule = args.rule or config.rule
+    settings = dict(steps=steps, seed=args.seed, solver=args.solver, rule=name_of(rule))
+    if version := version_of(rule):  # a file's, which may change
+        settings["rule_version"] = version
+    claim_folder(out, {"weights": weights_of(args.run)} | settings)
+    how = (steps, args.seed, device)
+    pairs = sample_folder(out, pair, args.n, config.size, *how, args.batch, args.solver)
+    draw_figures(out, pair, pairs, *how, args.solver)
+    print(f"figures: {out}/samples.png, {out}/figure_3.png")
+    if args.agreement:
+        judge, fresh = train_judge(config, device, args.run / "judge.ckpt")
+        write_json(out / "agreement.json", measure_agreement(judge, pairs, fresh))
+
+
+def prepare_folder(args: argparse.Namespace, device: torch.device) -> None:
+    options = given(args, Layout)
+    if not args.layout and not {"images", "masks"} <= options.keys():
+        raise ValueError(f"give --images and --masks, or --layout {', '.join(LAYOUTS)}")
+    layout = replace(LAYOUTS[args.layout], **options) if args.layout else Layout(**options)
+    print(summary(prepare(args.src, args.out, layout), args.out))
+    print(f"report: {args.out}/report.json; some pairs: {args.out}/contact.png")
+    print(f"next: minipig train --data {args.out}")
+
+
+def draw_phantoms(args: argparse.Namespace, device: torch.device) -> None:
+    check_counts(0, seed=args.seed)
+    check_seed(args.seed)
+    if (args.out / "manifest.csv").exists():
+        raise ValueError(f"{args.out} contains pairs; give a new --out")
+    phantoms(args.n, args.size, args.seed).save(args.out)
+    print(f"{args.n} phantoms in {args.out}")
+
+
+def table(args: argparse.Namespace, device: torch.device) -> None:
+    out = args.out or Path("runs/tables") / Path(args.data).name
+    names = ("data", "pairs", "size", "steps", "deformed", "seed", "judge_seed", "schedule")
+    protocol = Protocol(**{name: getattr(args, name) for name in names})
+    number = int(args.command[-1])
+    run_table(number, protocol, out, args.work or out / "work", device, args.folds, args.rows)
+    print(f"written to {out}/{args.command}.json")
+
+
+def lab(args: argparse.Namespace, device: torch.device) -> None:
+    rows = args.rows
+    if args.rule:
+        rule = find_rule(args.rule)
+        name = name_of(args.rule)
+        if version := version_of(args.rule):  # a file
+            enter(name, rule, version)
+        rows = [name, *(rows or BESIDE)]
+    work = args.work or args.out.with_suffix("") / "work"
+    options = dict(seeds=args.seeds, names=rows, quick=args.quick, solver=args.solver)
+    run_lab(args.out, work, device, replace(LAB, schedule=args.schedule), **options)
+    print(f"written to {args.out}")
+
+
+def bench(args: argparse.Namespace, device: torch.device) -> None:
+    kind = "solvers" if args.solvers else "completions" if args.completions else "bench"
+    out = args.out = args.out or Path("runs") / f"{kind}.json"
+    folder = out.with_suffix("")
+    if folder == out or out.is_dir():
+        raise ValueError(f"--out is a file, such as {folder}.json, not {out}")
+    n = args.n if args.n is not None else 400 if args.solvers else 100
+    if args.solvers:
+        run_solvers(out, args.solvers, n, args.seeds, device, folder)
+    elif args.completions:
+        run_completions(out, args.completions, n, MASKS_A_SLICE, device, folder)
+    else:
+        run_bench(out, args.quick, device)
+    print(f"written to {out}")
+
+
+COMMANDS = {
+    "demo": demo,
+    "train": train,
+    "sample": sample,
+    "prepare": prepare_folder,
+    "phantoms": draw_phantoms,
+    "table1": table,
+    "table2": table,
+    "lab": lab,
+    "bench": bench,
+}
+
+
+def explain(error: Exception, args: argparse.Namespace) -> str:
+    """One line: what is wrong and what to do. The package's own errors say both."""
+    if isinstance(error, (MemoryError, RuntimeError)):
+        remedies = {"train": "give --accumulate 2 or more", "sample": "give a lower --batch"}
+        remedy = remedies.get(args.command, "give a smaller --size, or another --device")
+        return f"out of memory; {remedy}, and repeat the command"
+    if isinstance(error, OSError) and error.errno is not None:  # a full disk, a read-only folder
+        place = error.filename or args.out or "the output folder"
+        out = "DST" if args.command == "prepare" else "--out"
+        remedy = f"what was saved is kept: correct this or change {out}, and repeat the command"
+        return f"{place}: {error.strerror}; {remedy}"
+    return str(error).replace("\n", "\\n")  # a file's name may contain one
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command of `args`; its exit status."""
+    try:
+        if several_processes() and args.command != "train":
+            only = "only train runs in several processes"
+            raise ValueError(f"{only}; start {args.command} without torchrun")
+        device = pick_device(getattr(args, "device", None))
+        with process_group(device), open(os.devnull, "w") as nowhere:
+            with redirect_stdout(nowhere) if rank()[0] > 0 else nullcontext():  # process 0 prints
+                COMMANDS[args.command](args, device)
+    except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
+        memory = re.search("out of memory|allocate memory", str(error))
+        if isinstance(error, RuntimeError) and not memory:
+            raise  # a defect, not the input
+        print(f"minipig: {explain(error, args)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        then = "repeat the same command to resume"
+        if args.command == "bench" and not (args.solvers or args.completions):
+            then = f"what was measured is in {args.out}"
+        print(f"minipig: stopped; {then}", file=sys.stderr)
+        return 130
+    return 0

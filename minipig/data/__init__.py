@@ -1,0 +1,1 @@
+"""Pairs of lesion mask and slice: drawn, read from folders, and saved."""

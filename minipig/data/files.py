@@ -1,0 +1,130 @@
+"""Atomic writes, checkpoints that cannot execute code, and folders of one configuration."""
+
+import io
+import json
+import os
+import platform
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to a temporary file and rename it to `path`, which is never half written.
+
+    Raises OSError (disk full, read-only folder).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = False):
+    """Lock `path` against other processes while this block runs; a lock ends with its process.
+
+    If another process holds the lock: wait for it, or raise ValueError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = path.with_name(f".{path.name}.lock")
+    lock = FileLock(place)
+    try:
+        lock.acquire(blocking=wait)
+    except Timeout as error:
+        problem = f"another process is writing {path}; wait for it, or use another folder"
+        raise ValueError(problem) from error
+    try:
+        yield
+    finally:
+        if not wait:  # a waiting process may have opened the lock file already
+            place.unlink(missing_ok=True)
+        lock.release()
+
+
+def write_figure(path: Path, figure) -> None:
+    """Write a matplotlib figure as PNG, and close it."""
+    from matplotlib.pyplot import close  # slow to import, and rarely needed
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150, format="png")
+    close(figure)
+    write_atomically(path, buffer.getvalue())
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` as indented JSON."""
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_png(path: Path, grey: np.ndarray) -> None:
+    """Write an array (H, W) of uint8 or uint16."""
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Write `state`, a dictionary of tensors and plain values, atomically."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, keys: set[str]) -> dict:
+    """Read a checkpoint onto the CPU. Raises ValueError if it is damaged or lacks one of `keys`."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    # torch raises RuntimeError, UnpicklingError, EOFError, ... for damaged files
+    except Exception as error:
+        problem = f"{path} is damaged ({type(error).__name__}); delete it to start again"
+        raise ValueError(problem) from error
+    missing = ", ".join(sorted(keys - state.keys() if isinstance(state, dict) else keys))
+    if missing:
+        problem = f"{path} is not a checkpoint of minipig: {missing} missing"
+        raise ValueError(f"{problem}; delete it to start again")
+    return state
+
+
+def claim_folder(
+    folder: Path, config: dict, option: str = "--out", defaults: dict | None = None
+) -> None:
+    """Write `config` to folder/config.json, or compare it with the one that is there.
+
+    option: where the user gave `folder`. defaults: settings that older folders may lack. Raises
+    ValueError that names the differences, so that the results of two configurations do not mix.
+    """
+    path = folder / "config.json"
+    ours = json.loads(json.dumps(config))
+    if not path.exists():
+        if (folder / "manifest.csv").exists():
+            problem = f"{folder} contains pairs that minipig did not write"
+            raise ValueError(f"{problem}; give another {option}")
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
+        write_json(path, {"config": ours, "versions": versions})
+        return
+    try:
+        theirs = (defaults or {}) | dict(json.loads(path.read_text())["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"{path} is not a configuration of minipig; give another {option}"
+        raise ValueError(problem) from error
+    differ = "; ".join(
+        f"{k} {theirs.get(k)!r} there, {ours.get(k)!r} here"
+        for k in ours | theirs
+        if theirs.get(k) != ours.get(k)
+    )
+    if differ:
+        problem = f"{folder} was made with another configuration ({differ})"
+        raise ValueError(f"{problem}; give another {option}")

@@ -1,0 +1,147 @@
+"""Layouts of published sets: where the images are, which masks and which patient each has."""
+
+import glob
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from minipig.data.folder import SUFFIXES
+
+MASK_SUFFIXES = SUFFIXES | {".gif"}
+NARROWER = "make --masks or --images more specific"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a set has its files; paths are relative to its folder, and separated by /.
+
+    images: a glob; ** stands for any folders. masks: the pattern of the masks of an image, where
+    {folder} and {stem} are those of the image, {*} is the text that the first * in the file name of
+    `images` stands for, and * finds several masks. patient: a regular expression, searched in the
+    image's path; the patient is its first non-empty group, or the match if it has no groups; None:
+    each image is its own patient. threshold: larger values are lesion; None: a mask must have two
+    values. merge: join several masks of an image. Endings match in small letters and in capitals.
+    """
+
+    images: str
+    masks: str
+    patient: str | None = None
+    threshold: int | None = None
+    merge: bool = False
+
+
+LAYOUTS = {
+    # Al-Dhabyani et al. 2020, doi:10.1016/j.dib.2019.104863:
+    # benign/benign (1).png, benign/benign (1)_mask.png, benign/benign (1)_mask_1.png
+    "busi": Layout("**/*).png", "{folder}/{stem}_mask*.png", merge=True),
+    # Vallez et al. 2025, doi:10.1038/s41597-025-04564-2:
+    # images/ALWI_000.png, masks/ALWI_000.png (green: benign, red: malignant)
+    "bus-uclm": Layout(
+        "**/images/*.png", "{folder}/../masks/{stem}.png", r"([A-Za-z]+)_\d+\.png$", threshold=127
+    ),
+    # Codella et al. 2019, arXiv 1902.03368, task 1:
+    # ..._Input/ISIC_0000000.jpg, ..._GroundTruth/ISIC_0000000_segmentation.png
+    "isic2018": Layout(
+        "**/*_Input/ISIC_*.jpg", "**/*_GroundTruth/{stem}_segmentation.png", threshold=127
+    ),
+}
+
+
+def images_and_masks(
+    src: Path, layout: Layout
+) -> tuple[list[str], dict[str, list[str]], dict[str, list[str]]]:
+    """Find the images, the masks of each, and the files left out, by reason."""
+    left_out = defaultdict(list)
+    files = [path for path in find(src, any_case(layout.images)) if not (src / path).is_dir()]
+    images = [path for path in files if Path(path).suffix.lower() in SUFFIXES]
+    if others := sorted(set(files) - set(images)):
+        left_out[f"the ending is not {' '.join(sorted(SUFFIXES))}; convert the file"] = others
+    progress = tqdm(images, desc="looking for masks", leave=False, disable=None)
+    masks_of = {path: find_masks(src, path, layout) for path in progress}
+    every_mask = {mask for masks in masks_of.values() for mask in masks}
+    # the glob of the images may find masks, too; these have no masks of their own
+    if taken := [path for path in images if path in every_mask and masks_of[path]]:
+        left_out[f"it is also a mask of another image; {NARROWER}"] = taken
+    images = [path for path in images if path not in every_mask]
+    if not images:
+        problem = "no images; correct --images or SRC"
+        if others:
+            problem = f"only files such as {others[0]}; convert them to PNG"
+        raise ValueError(f"{src}: --images {layout.images} finds {problem}")
+    return images, masks_of, left_out
+
+
+def find(src: Path, wanted: str) -> list[str]:
+    """List the paths under `src` that match a glob, sorted."""
+    return sorted({os.path.normpath(p) for p in glob.glob(wanted, root_dir=src, recursive=True)})
+
+
+def any_case(wanted: str) -> str:
+    """Let the ending of a glob match in small letters and in capitals."""
+    start, ending = os.path.splitext(wanted)
+    if not ending[1:].isalnum():
+        return wanted
+    return f"{start}.{''.join(f'[{c.lower()}{c.upper()}]' for c in ending[1:])}"
+
+
+def find_masks(src: Path, path: str, layout: Layout) -> list[str]:
+    """List the masks of an image. Raises ValueError for an invalid pattern."""
+    fields = {"folder": os.path.dirname(path) or ".", "stem": Path(path).stem}
+    before, star, after = layout.images.rpartition("/")[2].partition("*")
+    expression = f"{as_regex(before)}(.*?){as_regex(after)}"
+    match = re.fullmatch(expression, os.path.basename(path), re.IGNORECASE)
+    if star and match:
+        fields["*"] = match[1]
+    fields = {name: glob.escape(value) for name, value in fields.items()}
+    try:
+        wanted = os.path.normpath(layout.masks.format_map(fields))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        remedy = "use only {folder}, {stem} and, if --images has a *, {*}"
+        raise ValueError(f"--masks {layout.masks} has an invalid field; {remedy}") from error
+    if "{" not in layout.masks:
+        problem = "names the same file for every image; use {stem}"
+        raise ValueError(f"--masks {layout.masks} {problem}")
+    masks = find(src, wanted) or find(src, any_case(wanted))
+    return [mask for mask in masks if mask != path and Path(mask).suffix.lower() in MASK_SUFFIXES]
+
+
+def masks_without_image(src: Path, layout: Layout, known: set[str]) -> list[str]:
+    """List the paths in `src` that match `layout.masks` for any name, except those in `known`."""
+    wanted = layout.masks.format_map({"folder": "**", "stem": "*", "*": "*"})
+    inside = [path for path in find(src, any_case(wanted)) if not path.startswith("..")]
+    masks = [path for path in inside if Path(path).suffix.lower() in MASK_SUFFIXES]
+    return [path for path in masks if path not in known]
+
+
+def as_regex(part: str) -> str:
+    """Translate a glob of one file name, without its folders, to a regular expression."""
+    return "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in part)
+
+
+def patient_of(path: str, expression: str | None) -> str | None:
+    """The patient in a path; None without an expression. Raises ValueError if there is none."""
+    if expression is None:
+        return None
+    match = re.search(expression, path)
+    groups = (match.groups() or (match[0],)) if match else ()
+    found = [group.strip() for group in groups if group and group.strip()]
+    if not found:
+        raise ValueError(f"no patient: --patient {expression} does not match the path")
+    return found[0]
+
+
+def unique_names(paths: list[str]) -> dict[str, str]:
+    """A PNG name for each image: its stem; if two are equal, its whole path; else also numbers.
+
+    Small letters and capitals are equal, as in some file systems.
+    """
+    whole = [Path(path).with_suffix("").as_posix().replace("/", "_") for path in paths]
+    numbered = [f"{i}_{stem}" for i, stem in enumerate(whole)]
+    for stems in ([Path(path).stem for path in paths], whole, numbered):
+        if len({stem.casefold() for stem in stems}) == len(stems):
+            break
+    return {path: f"{stem}.png" for path, stem in zip(paths, stems)}

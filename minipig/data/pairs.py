@@ -1,0 +1,120 @@
+"""Pairs of lesion mask and slice in memory: select, join, save, and split by patient."""
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minipig.data.files import write_atomically, write_png
+
+
+@dataclass
+class Pairs:
+    """N pairs: masks (N, 1, H, W) bool, images (N, 1, H, W) float32 in [-1, 1], names, patients.
+
+    `pairs[i]`, where i is a slice or a list or tensor of indices, gives what networks are trained
+    on: (x0 in ±1, y0). notes: what the user should know, such as empty masks.
+    """
+
+    masks: Tensor
+    images: Tensor
+    names: list[str]
+    patients: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index) -> tuple[Tensor, Tensor]:
+        return torch.where(self.masks[index], 1.0, -1.0), self.images[index]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return tuple(self.images.shape[2:])
+
+    def subset(self, index: Iterable[int]) -> "Pairs":
+        """Select the pairs at `index`, in that order."""
+        index = list(index)
+        names = [self.names[i] for i in index]
+        patients = [self.patients[i] for i in index]
+        return Pairs(self.masks[index], self.images[index], names, patients, self.notes)
+
+    def __add__(self, other: "Pairs") -> "Pairs":
+        masks = torch.cat([self.masks, other.masks])
+        images = torch.cat([self.images, other.images])
+        notes = list(dict.fromkeys(self.notes + other.notes))  # parts of one folder share notes
+        return Pairs(masks, images, self.names + other.names, self.patients + other.patients, notes)
+
+    def save(self, root: str | Path) -> None:
+        """Write 8-bit PNGs to root/images and root/masks, then add them to root/manifest.csv."""
+        root = Path(root)
+        grey = ((self.images[:, 0] + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+        for name, mask, image in zip(self.names, self.masks[:, 0].numpy(), grey):
+            write_png(root / "images" / name, image)
+            write_png(root / "masks" / name, mask.astype(np.uint8) * 255)
+        manifest = root / "manifest.csv"
+        old = manifest.read_text(encoding="utf-8") if manifest.exists() else "name,patient\n"
+        rows = io.StringIO()
+        csv.writer(rows, lineterminator="\n").writerows(zip(self.names, self.patients))
+        write_atomically(manifest, (old + rows.getvalue()).encode())
+
+    def fingerprint(self) -> str:
+        """Hash of names, masks and images: equal for equal data."""
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        for part in (self.masks, self.images):
+            digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def split(pairs: Pairs, fractions: tuple[float, ...], seed: int = 0) -> list[Pairs]:
+    """Split into parts of about `fractions`; no patient and no identical image is in two parts.
+
+    Groups are shuffled by `seed`; each goes to the part that lacks most pairs. Raises ValueError if
+    there are fewer groups than parts.
+    """
+    group = groups(pairs)
+    sizes = Counter(group)
+    if len(sizes) < len(fractions):
+        count = f"{len(pairs)} pairs of {len(sizes)} patient(s) into {len(fractions)} parts"
+        remedy = "add patients, correct the patient column of manifest.csv, or give --holdout 0"
+        raise ValueError(f"cannot split {count}: each part needs its own patients; {remedy}")
+    order = sorted(sizes)
+    np.random.default_rng(seed).shuffle(order)
+    want = [f * len(pairs) for f in fractions]
+    parts = [set() for _ in fractions]
+    for i, g in enumerate(order):
+        empty = [k for k, part in enumerate(parts) if not part]
+        # the last groups go to empty parts, so that none stays empty
+        choice = empty if len(order) - i <= len(empty) else range(len(parts))
+        k = max(choice, key=lambda k: want[k])
+        parts[k].add(g)
+        want[k] -= sizes[g]
+    return [pairs.subset(i for i, g in enumerate(group) if g in part) for part in parts]
+
+
+def groups(pairs: Pairs) -> list[int]:
+    """Number the group of each pair; pairs of one patient or with identical images share a group.
+
+    A union-find: `leader` links patients and images to others of their group.
+    """
+    leader: dict[str, str] = {}
+
+    def find(key: str) -> str:
+        while leader.setdefault(key, key) != key:
+            key = leader[key]
+        return key
+
+    keys = ["patient " + patient for patient in pairs.patients]
+    for key, image in zip(keys, pairs.images):
+        leader[find(hashlib.sha256(image.numpy().tobytes()).hexdigest())] = find(key)
+    roots = [find(key) for key in keys]
+    number = {root: i for i, root in enumerate(sorted(set(roots)))}
+    return [number[root] for root in roots]

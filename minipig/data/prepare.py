@@ -1,0 +1,209 @@
+"""`minipig prepare`: convert a published set in SRC to a folder DST that PairFolder reads.
+
+A `Layout` says where the images, masks and patients are. Pairs that cannot be used are left out,
+and the report says why. SRC is not changed; an interrupted command can be repeated.
+
+DST/images/NAME.png  grey, 8 bits, or 16 if the source has more
+DST/masks/NAME.png   0 and 255
+DST/manifest.csv     name, patient, path of the image in SRC
+DST/report.json      pairs, patients, files left out by reason, mask areas, identical images
+DST/contact.png      some of the pairs
+"""
+
+import csv
+import hashlib
+import io
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from minipig import plot
+from minipig.data import layouts
+from minipig.data.files import claim_folder, write_atomically, write_figure, write_json, write_png
+from minipig.data.folder import ImageError, fit_into, open_image, read_image, read_mask
+from minipig.data.layouts import Layout
+
+SHOWN = 32  # pairs on the contact sheet
+THUMBNAIL = (96, 96)
+
+
+def prepare(src: Path, dst: Path, layout: Layout) -> dict:
+    """Write the usable pairs of `src` and a report to `dst`; return the report.
+
+    Raises FileNotFoundError or ValueError, with nothing written, if `src` is not a folder, `dst` is
+    inside `src` or contains other files, `layout` is invalid, or no pair is usable.
+    """
+    check_arguments(src, dst, layout)
+    images, masks_of, left_out = layouts.images_and_masks(src, layout)
+    uses = Counter(mask for path in images for mask in masks_of[path])
+    names = layouts.unique_names(images)
+    patients = {}
+    for path in images:
+        try:
+            if {unicodedata.category(c) for c in path} & {"Cc", "Cs", "Zl", "Zp"}:
+                raise ValueError("the name has characters that cannot be printed; rename it")
+            patients[path] = layouts.patient_of(path, layout.patient) or names[path]
+        except ValueError as error:
+            left_out[str(error)].append(path)
+    expected = {names[path] for path in patients}
+
+    rows, areas, thumbnails, same = [], [], [], defaultdict(list)
+    for i, path in enumerate(tqdm(patients, desc=f"preparing {src.name}", disable=None)):
+        try:
+            if any(uses[mask] > 1 for mask in masks_of[path]):
+                raise ValueError(f"its mask belongs to another image, too; {layouts.NARROWER}")
+            image, mask = read_pair(src, path, masks_of[path], layout)
+        except ValueError as error:
+            left_out[str(error)].append(path)
+            continue
+        if not rows:  # the first usable pair: only now is `dst` written
+            config = asdict(layout) | {"src": str(src.resolve())}
+            claim(dst, config, expected)
+            # an interrupted run must not leave pairs without their patients
+            write_manifest(dst, [(names[path], patients[path], path) for path in patients])
+        name = names[path]
+        write(dst / "images" / name, image)
+        write(dst / "masks" / name, mask)
+        rows.append((name, patients[path], path))
+        areas.append(float(mask.mean()))
+        same[hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()].append(name)
+        if i * SHOWN >= len(thumbnails) * len(patients):  # evenly spaced
+            small = fit_into(image, THUMBNAIL, image.min())
+            thumbnails.append((small, fit_into(mask.astype(np.float32), THUMBNAIL, 0)))
+    if not rows:
+        reason, paths = max(left_out.items(), key=lambda item: len(item[1]))
+        some = f"{len(paths)} file(s), such as {paths[0]}: {reason}"
+        raise ValueError(f"no image in {src} can be used; reason for {some}")
+
+    known = {*images, *(mask for masks in masks_of.values() for mask in masks)}
+    if alone := layouts.masks_without_image(src, layout, known):
+        left_out["a mask without an image"] = alone
+    # pairs of an earlier run that can no longer be used
+    for name in expected - {name for name, *_ in rows}:
+        for part in ("images", "masks"):
+            (dst / part / name).unlink(missing_ok=True)
+    write_manifest(dst, rows)
+    least, median, most = np.quantile(areas, (0, 0.5, 1)).tolist()
+    report = {
+        "pairs": len(rows),
+        "patients": len({patient for _, patient, _ in rows}),
+        "left_out": dict(left_out),
+        "mask_area": {"least": least, "median": median, "most": most},
+        "over_half": sum(area > 0.5 for area in areas),
+        "identical": [group for group in same.values() if len(group) > 1],
+    }
+    write_json(dst / "report.json", report)
+    slices, outlines = (torch.from_numpy(np.stack(part))[:, None] for part in zip(*thumbnails))
+    write_figure(dst / "contact.png", plot.pair_grid(outlines * 2 - 1, slices * 2 - 1))
+    return report
+
+
+def check_arguments(src: Path, dst: Path, layout: Layout) -> None:
+    """Raise FileNotFoundError or ValueError for arguments of `prepare` that are invalid."""
+    if not src.is_dir():
+        remedy = "unpack it first" if src.is_file() else "correct SRC"
+        raise FileNotFoundError(f"{src} is not a folder; {remedy}")
+    if dst.resolve().is_relative_to(src.resolve()):
+        raise ValueError(f"{dst} is inside {src}, which must not change; give a DST outside it")
+    if layout.threshold is not None and layout.threshold < 0:
+        raise ValueError(f"--threshold must be at least 0, not {layout.threshold}")
+    try:
+        re.compile(layout.patient or "")
+    except re.error as error:
+        problem = f"--patient {layout.patient} is not a regular expression ({error}); correct it"
+        raise ValueError(problem) from error
+
+
+def claim(dst: Path, config: dict, names: set[str]) -> None:
+    """Write or compare dst/config.json. Raises ValueError if `dst` contains other files."""
+    if dst.is_dir() and any(dst.iterdir()) and not (dst / "config.json").exists():
+        raise ValueError(f"{dst} is not empty; give a new DST")
+    claim_folder(dst, config, option="DST")
+    for path in sorted([*dst.glob("images/*.png"), *dst.glob("masks/*.png")]):
+        if path.name not in names:
+            remedy = "remove it or give a new DST"
+            raise ValueError(f"{path} does not come from {config['src']}; {remedy}")
+
+
+def write_manifest(dst: Path, rows: list[tuple[str, str, str]]) -> None:
+    """Write manifest.csv with rows of name, patient, source."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("name", "patient", "source"), *rows])
+    write_atomically(dst / "manifest.csv", table.getvalue().encode())
+
+
+def read_pair(
+    src: Path, path: str, masks: list[str], layout: Layout
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image in [0, 1] and its mask, (H, W) float32 and bool.
+
+    Raises ValueError that says why the pair cannot be used, without the names of its files.
+    """
+    if not masks:
+        raise ValueError(f"no mask matches --masks {layout.masks}")
+    if len(masks) > 1 and not layout.merge:
+        raise ValueError("several masks; give --merge to join them")
+    for part in (path, *masks):
+        if os.path.normpath(part).startswith(".."):
+            raise ValueError("a file outside SRC; give a SRC that contains images and masks")
+        if not (src / part).resolve().is_relative_to(src.resolve()):
+            raise ValueError("a link to a file outside SRC; copy the file")
+    try:
+        image = read_image(src / path)
+        parts = [read_levels(src / mask, layout.threshold) for mask in masks]
+    except ImageError as error:
+        which = "image" if error.path == src / path else "mask"
+        raise ValueError(f"the {which} {error.kind}") from error
+    if any(part.shape != image.shape for part in parts):
+        raise ValueError("image and mask differ in size")
+    mask = np.any(parts, axis=0)
+    if not mask.any():
+        raise ValueError("no lesion")
+    if mask.all():
+        raise ValueError("the mask is full")
+    return image, mask
+
+
+def read_levels(path: Path, threshold: int | None) -> np.ndarray:
+    """Read a mask (H, W): the larger of its two values, or what is above `threshold`, as bool."""
+    if threshold is None:
+        return read_mask(path)
+    image = open_image(path)
+    values = np.asarray(image.convert("L") if image.mode == "1" else image)
+    values = values.max(2) if values.ndim == 3 else values  # of colours, the largest channel
+    if values.max() <= threshold and len(np.unique(values)) == 2:
+        raise ImageError(path, "has two values, neither above --threshold", "lower --threshold")
+    return values > threshold
+
+
+def write(path: Path, values: np.ndarray) -> None:
+    """Write a mask as 0 and 255, an image in [0, 1] with 8 bits if they are exact, else with 16."""
+    eight = values * 255
+    if np.abs(eight - eight.round()).max() < 1e-3:
+        write_png(path, eight.round().astype(np.uint8))
+    else:
+        write_png(path, (values * 65535).round().astype(np.uint16))
+
+
+def summary(report: dict, dst: Path) -> str:
+    """Describe the report in a few lines."""
+    lines = [f"{report['pairs']} pairs of {report['patients']} patients in {dst}"]
+    area = "lesions cover {median:.1%} of an image (median; {least:.1%} to {most:.1%})"
+    lines.append(area.format(**report["mask_area"]))
+    if report["over_half"]:
+        share = "cover more than half of their image: are they inverted?"
+        lines.append(f"{report['over_half']} masks {share}")
+    for reason, paths in sorted(report["left_out"].items(), key=lambda item: -len(item[1])):
+        lines.append(f"left out {len(paths)}, such as {paths[0]!r}: {reason}")
+    if report["identical"]:
+        some = " and ".join(report["identical"][0][:2])
+        count = f"{len(report['identical'])} images occur more than once, such as {some}"
+        lines.append(f"{count}; a split keeps them together")
+    return "\n".join(lines)

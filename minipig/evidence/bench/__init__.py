@@ -1,0 +1,1 @@
+"""What a training step and a sampled pair cost."""

@@ -1,0 +1,127 @@
+"""Compare solvers: sample one trained run by each, from equal noise, against fresh phantoms."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minipig.data.checks import check_counts, held_out
+from minipig.data.files import claim_folder, write_json
+from minipig.evidence.bench.runner import machine
+from minipig.evidence.features import plain_features
+from minipig.evidence.judge import pair_agreement, train_judge
+from minipig.evidence.metrics import frechet_distance
+from minipig.evidence.tables.table1 import independent_phantoms
+from minipig.extras.solvers import SOLVERS
+from minipig.sampler import PairModel, sample
+from minipig.training.run import load_pair, weights_of
+from minipig.training.sampling import sample_folder
+
+# the first is the reference; dpm++2m-100 is close to the limit of short steps
+CASES = {
+    "ddim-256": ("ddim", 256),
+    "dpm++2m-25": ("dpm++2m", 25),
+    "dpm++2m-100": ("dpm++2m", 100),
+    "ddim-25": ("ddim", 25),
+}
+MEASURES = {"agreement": "pair agreement", "frechet": "Fréchet distance"}
+TIMED = 16  # pairs, in one batch
+
+
+def run_solvers(out: Path, run: Path, n: int, seeds: int, device: torch.device, work: Path) -> dict:
+    """Call compare_solvers, print its table, and write its result to the JSON file `out`."""
+    result = compare_solvers(run, n, seeds, device, work)
+    write_json(out, result)
+    print(table(result))
+    return result
+
+
+def compare_solvers(
+    run: Path,
+    n: int,
+    seeds: int,
+    device: torch.device,
+    work: Path,
+    cases: dict[str, tuple[str, int]] = CASES,
+) -> dict:
+    """Sample and measure n pairs a seed by each of `cases`, {name: (solver, steps)}.
+
+    "measured" has each seed's values; "summary" their mean and standard error, and those of the
+    paired difference to the first case; "seconds" are timed at the end. The row "fresh" is n other
+    phantoms, one slice a patient: the best possible values. Judge, samples and finished rows are
+    kept in the folder `work`, for resuming. Raises ValueError for a run not on phantoms.
+    """
+    check_counts(2, n=n, seeds=seeds)
+    pair, config = load_pair(run, device)
+    if config.data != "phantom":
+        raise ValueError(f"{run} was trained on {config.data}; --solvers needs a run on phantoms")
+    asked = {"run": asdict(config), "weights": weights_of(run), "n": n, "cases": cases}
+    claim_folder(work, asked)
+    judge, _ = train_judge(config, device, work / "judge.ckpt")
+    measured = {name: [] for name in (*cases, "fresh")}
+    for seed in range(seeds):
+        other = independent_phantoms(2 * n, config.size, held_out("solvers", seed))
+        truth = plain_features(other.subset(range(n)))
+        for name, rows in measured.items():
+            path = work / f"{name}_{seed}.json"
+            if not path.exists():
+                pairs = other.subset(range(n, 2 * n))
+                if name in cases:
+                    solver, steps = cases[name]
+                    how = (n, config.size, steps, seed, device)
+                    pairs = sample_folder(work / f"{name}_{seed}", pair, *how, solver=solver)
+                scale = truth.std(0)
+                distance = frechet_distance(plain_features(pairs) / scale, truth / scale)
+                write_json(path, {"agreement": pair_agreement(judge, pairs), "frechet": distance})
+            rows.append(json.loads(path.read_text()))
+    seconds = {name: seconds_a_pair(pair, config.size, *c, device) for name, c in cases.items()}
+    result = {"asked": asked | {"seeds": seeds}, "machine": machine(device)}
+    return result | {"measured": measured, "summary": summary(measured), "seconds": seconds}
+
+
+def seconds_a_pair(
+    pair: PairModel, size: tuple[int, int], solver: str, steps: int, device: torch.device
+) -> float:
+    """The seconds of one batch of TIMED pairs of this size, divided by their number."""
+    for count in (2, steps):  # a short walk first, to warm up
+        start = time.monotonic()
+        list(sample(pair, TIMED, size, count, device=device, solver=SOLVERS[solver]))
+    return (time.monotonic() - start) / TIMED
+
+
+def summary(measured: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean and standard error over the seeds, of values and of differences to the first case."""
+    first = next(iter(measured.values()))
+    found = {}
+    for name, rows in measured.items():
+        found[name] = {}
+        for key in rows[0]:
+            a, b = (np.array([row[key] for row in part]) for part in (rows, first))
+            found[name][key] = {
+                "mean": a.mean(),
+                "error": a.std(ddof=1) / len(a) ** 0.5,
+                "difference": (a - b).mean(),
+                "difference_error": (a - b).std(ddof=1) / len(a) ** 0.5,
+            }
+    return found
+
+
+def table(result: dict) -> str:
+    """Mean ± standard error of each case; below it the paired difference to the first case."""
+    titles = (*MEASURES.values(), "seconds a pair")
+    lines = [f"{'':12}" + "".join(f"{title:>20}" for title in titles)]
+    for i, (name, row) in enumerate(result["summary"].items()):
+        line = "".join(f"{v['mean']:12.3f} ± {v['error']:.3f}" for v in row.values())
+        seconds = f"{result['seconds'][name]:20.3f}" if name in result["seconds"] else ""
+        lines.append(f"{name:12}{line}{seconds}")
+        if i > 0:
+            line = "".join(
+                f"{v['difference']:+12.3f} ± {v['difference_error']:.3f}" for v in row.values()
+            )
+            lines.append(f"{'  paired':12}{line}")
+    asked = result["asked"]
+    lines.append(f"mean ± standard error over {asked['seeds']} seeds of {asked['n']} pairs")
+    return "\n".join(lines)

@@ -1,0 +1,186 @@
+"""Measure a pair model's completions: masks for given slices, lesions put into healthy slices.
+
+The masks that a pair model samples for one slice are an ensemble (ensembles.py). On fresh phantoms
+of other patients it is scored beside three others, all trained on the same pairs:
+
+guider        model_x by conditional.complete: at each level it sees the slice with that noise
+uncorrected   the same without corrections, by the second-order solver
+mask network  model_x's twin, which sees the clean slice at every level (methods/swapped.py)
+U-Net         the segmenter of Table 2
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from minipig.data.checks import check_counts, held_out
+from minipig.data.files import claim_folder, load_checkpoint, save_checkpoint, write_json
+from minipig.data.pairs import Pairs
+from minipig.data.phantoms import SLICES, phantoms
+from minipig.evidence.bench.ensembles import central, dice_of, forecast, with_interval
+from minipig.evidence.bench.runner import machine
+from minipig.evidence.judge import pair_agreement, train_judge, train_segmenter
+from minipig.evidence.methods.batch import Batch, signs
+from minipig.evidence.methods.swapped import mask_loss
+from minipig.evidence.tables.protocol import Protocol
+from minipig.evidence.tables.table1 import independent_phantoms
+from minipig.extras.conditional import complete, knows
+from minipig.sampler import PairModel
+from minipig.schedule import Schedule
+from minipig.seeds import SampleNoise
+from minipig.segmentation import predict
+from minipig.training.loop import Training, finish, fit
+from minipig.training.run import Config, load_data, load_pair, network, weights_of
+
+TRAINING = 6002  # the seed of what is trained here
+MASKS_A_SLICE = 8  # in an ensemble
+MARGIN = 3  # pixels around a lesion that are sampled again when it is put in
+
+
+def run_completions(
+    out: Path, run: Path, n: int, samples: int, device: torch.device, work: Path
+) -> dict:
+    """Complete n fresh phantoms, `samples` masks for each slice; write and print the scores.
+
+    run: a run on phantoms, else ValueError. The result of each stage, such as one mask of every
+    slice, is kept in the folder `work`, for resuming.
+    """
+    check_counts(2, n=n, samples=samples)
+    pair, config = load_pair(run, device)
+    if config.data != "phantom":
+        raise ValueError(f"{run} was trained on {config.data}; completions need a run on phantoms")
+    asked = {"run": asdict(config), "weights": weights_of(run), "n": n, "samples": samples}
+    claim_folder(work, asked)
+    seed = held_out("completions")
+    known = load_data(config)[0]
+    ill = independent_phantoms(n, config.size, seed)
+    images = ill.images.to(device)
+
+    def stage(name: str, make: Callable[[], Tensor]) -> Tensor:
+        """The result of make(), on the CPU, cached in `work`."""
+        path = work / f"{name}.pt"
+        if not path.exists():
+            save_checkpoint(path, {name: make().cpu()})
+        return load_checkpoint(path, {name})[name]
+
+    def ensemble(name: str, draw: Callable[[int], Tensor]) -> Tensor:
+        """Masks (samples, n, 1, H, W), bool: one stage for each sample; draw(first number)."""
+        bar = tqdm(range(samples), f"masks by {name}", unit="sample", disable=None, leave=False)
+        return torch.stack([stage(f"{name}-{k}", lambda k=k: draw(k * n) > 0) for k in bar])
+
+    def by_guider(first: int, corrections: int | None = None) -> Tensor:
+        return complete(pair, slice_=images, corrections=corrections, first=first)[0]
+
+    drawn = {
+        "guider": ensemble("guider", by_guider),
+        "uncorrected": ensemble("uncorrected", lambda first: by_guider(first, corrections=0)),
+    }
+    twin = train_twin(config, known, device, work / "twin.ckpt")
+    by_twin = lambda first: masks_for(twin, images, first, config.noise)  # noqa: E731
+    drawn["mask network"] = ensemble("mask network", by_twin)
+    segmenter = train_unet(config, known, device, work / "segmenter.ckpt")
+    probability = {name: masks.float().mean(0) for name, masks in drawn.items()}
+    probability["U-Net"] = predict(segmenter, images).sigmoid()
+
+    rows = {}
+    for name, p in probability.items():
+        rows[name] = forecast(p, ill.masks, samples if name in drawn else None)
+    unet = dice_of(probability["U-Net"], ill.masks)
+    rows["U-Net"]["dice"] = with_interval(unet)
+    for name, masks in drawn.items():
+        dice = dice_of(central(masks).float(), ill.masks)
+        each = [dice_of(one.float(), ill.masks).mean() for one in masks]
+        rows[name] |= {
+            "dice": with_interval(dice),
+            "ahead_of_U-Net": with_interval(dice - unet),
+            "dice_of_one": float(np.mean(each)),
+            "dice_of_majority": float(dice_of(probability[name], ill.masks).mean()),
+        }
+
+    healthy = phantoms(n * SLICES, config.size, seed, healthy=True)
+    healthy = healthy.subset(range(0, n * SLICES, SLICES))
+    inserted = stage("inserted", lambda: put_in(pair, ill, healthy, device))
+    judge, _ = train_judge(config, device, work / "judge.ckpt")
+    lesions = {}
+    shown = {"healthy": healthy.images, "inserted": inserted, "true lesion": ill.images}
+    for name, slices in shown.items():
+        pairs = Pairs(ill.masks, slices, ill.names, ill.patients)
+        agreement = pair_agreement(judge, pairs)
+        lesions[name] = {"agreement": agreement, "brighter": brighter(pairs, healthy)}
+    result = {"asked": asked, "machine": machine(device), "masks": rows, "lesions": lesions}
+    write_json(out, result)
+    print(table(result))
+    return result
+
+
+def train_twin(config: Config, known: Pairs, device: torch.device, checkpoint: Path) -> nn.Module:
+    """Train the mask network like the run's networks; resumes `checkpoint`."""
+    net = network(config, TRAINING).to(device)
+    settings = dict(mirror=config.mirror, seed=TRAINING)
+    training = Training(config.steps, config.batch, config.rate, **settings)
+    steps = fit(net, mask_loss, known, training, checkpoint, schedule=config.noise)
+    return finish(steps, "training the mask network").average.eval().requires_grad_(False)
+
+
+def train_unet(config: Config, known: Pairs, device: torch.device, checkpoint: Path) -> nn.Module:
+    """Train the segmenter as in Table 2; resumes `checkpoint`."""
+    p = Protocol()
+    settings = dict(mirror=config.mirror, seed=TRAINING)
+    training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, **settings)
+    return train_segmenter(known, training, device, checkpoint, "training the segmenter")
+
+
+def masks_for(mask_net: nn.Module, images: Tensor, first: int, schedule: Schedule) -> Tensor:
+    """A mask ±1 for each slice, by a network that sees the clean slice.
+
+    This is the swapped walk with its first chain given; sample i has the number first + i.
+    """
+    drawn = []
+    for rows in torch.arange(len(images)).split(64):
+        noise = SampleNoise(TRAINING, range(first + rows[0], first + rows[-1] + 1), images.device)
+        batch = Batch(noise, tuple(images.shape[2:]), images[rows], schedule)
+        drawn.append(signs(batch.walk(knows(images[rows], schedule), mask_net).y0_hat))
+    return torch.cat(drawn)
+
+
+def put_in(pair: PairModel, ill: Pairs, healthy: Pairs, device: torch.device) -> Tensor:
+    """The healthy slices with lesions for the masks of `ill`; away from them they are given."""
+    masks = ill[:][0].to(device)
+    images = healthy.images.to(device)
+    return complete(pair, masks, torch.where(near(masks > 0), torch.nan, images))[1]
+
+
+def near(masks: Tensor) -> Tensor:
+    """The masks (N, 1, H, W), bool, grown by MARGIN pixels in every direction."""
+    return F.max_pool2d(masks.float(), 2 * MARGIN + 1, stride=1, padding=MARGIN) > 0
+
+
+def brighter(pairs: Pairs, healthy: Pairs) -> float:
+    """Mean difference of the lesions to the healthy tissue of the same pixels, on [-1, 1]."""
+    return (pairs.images - healthy.images)[pairs.masks].mean().item()
+
+
+def table(result: dict) -> str:
+    """The scores as text: one line for each way to a mask, and for each kind of lesion."""
+    lines = [
+        f"{'':14}{'Dice (95 %)':>20}{'ahead of the U-Net':>26}{'of any mask':>13}"
+        f"{'of the majority':>17}{'Brier':>8}{'calibration error':>19}"
+    ]
+    for name, row in result["masks"].items():
+        dice = "{:.3f} ({:.3f}..{:.3f})".format(*row["dice"])
+        ahead, one, majority = "", "", ""
+        if "ahead_of_U-Net" in row:
+            ahead = "{:+.3f} ({:+.3f}..{:+.3f})".format(*row["ahead_of_U-Net"])
+            one, majority = f"{row['dice_of_one']:.3f}", f"{row['dice_of_majority']:.3f}"
+        line = f"{name:14}{dice:>20}{ahead:>26}{one:>13}{majority:>17}"
+        lines.append(f"{line}{row['brier']:8.4f}{row['calibration_error']:19.4f}")
+    for name, row in result["lesions"].items():
+        line = f"{name:14} agreement {row['agreement']:.3f}, brighter than the healthy tissue by"
+        lines.append(f"{line} {row['brighter']:.3f}")
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""What the tables say: gains with intervals, the three hypotheses, and the tables as text."""
+
+import json
+from math import inf
+from pathlib import Path
+from typing import Iterable
+
+import numpy as np
+
+from minipig.evidence.metrics import interval
+from minipig.evidence.tables.protocol import Protocol
+from minipig.segmentation import SCORES
+
+COMPARATORS = ("LDM", "SegGuidedDif", "ControlNet", "joint")
+DISTANCES = ("fd", "kd", "fd_lesion", "fd_plain", "agreement", "nearer", "neighbour")
+INDEPENDENT = inf  # the number of parts of the data, for values that each have data of their own
+
+# fixed before any generator was compared: claim, bound (the paper's own margin), and its side
+HYPOTHESES = {
+    "H1": ("Fréchet distance of PIG divided by that of DDIM", 0.503, "at most"),
+    "H2": ("gain in Dice of real+PIG over real only", 0.0818, "at least"),
+    "H3": ("gain in Dice of real+PIG over the best comparator", 0.0224, "at least"),
+}
+
+
+def replicas(folder: Path) -> list[dict]:
+    """The rows of Tables 1 and 2 of all experiments in `folder`, pooled as if they were folds.
+
+    Each experiment has its own data, networks and judge, so the values are INDEPENDENT. Raises
+    ValueError if there is none, or if their rows differ.
+    """
+    pooled = []
+    for name in ("table1.json", "table2.json"):
+        tables = [json.loads(path.read_text())["rows"] for path in sorted(folder.glob(f"*/{name}"))]
+        if not tables:
+            raise ValueError(f"{folder} has no experiments with a {name}")
+        if any(table.keys() != tables[0].keys() for table in tables):
+            raise ValueError(f"the {len(tables)} files {name} in {folder} differ in their rows")
+        rows = {}
+        for row, first in tables[0].items():
+            rows[row] = {key: [v for table in tables for v in table[row][key]] for key in first}
+        pooled.append(rows)
+    return pooled
+
+
+def common_folds(rows: dict, names: Iterable[str], key: str, seeds: int) -> list[np.ndarray]:
+    """The values of each row, (folds, seeds), over the folds in common; ValueError if none is."""
+    shortest = min(names, key=lambda name: len(rows.get(name, {}).get(key, ())))
+    folds = len(rows.get(shortest, {}).get(key, ())) // seeds
+    if folds == 0:
+        raise ValueError(f"the row {shortest} has no {key} of a whole fold yet; compute it first")
+    return [np.array(rows[name][key][: folds * seeds]).reshape(folds, seeds) for name in names]
+
+
+def gain(
+    rows: dict,
+    row: str,
+    base: str,
+    key: str = "dice",
+    seeds: int = Protocol.segmenter_seeds,
+    parts: float = Protocol.folds,
+) -> tuple[float, float, float]:
+    """Mean and 95 % interval of row minus base, paired by fold and seed over their common folds."""
+    a, b = common_folds(rows, (row, base), key, seeds)
+    return (float((a - b).mean()), *interval(a - b, parts))
+
+
+def hypotheses(
+    one: dict, two: dict, protocol: Protocol, parts: float | None = None
+) -> dict[str, dict]:
+    """Estimate, 95 % interval and verdict of each hypothesis, over its rows' common folds.
+
+    parts: of the data (default: the folds). "holds": the estimate is within the bound; "decided":
+    the whole interval is on one side of it. The best comparator is chosen by the values that PIG is
+    compared with, which favours the comparator: the best of several is partly the luckiest. Raises
+    ValueError if there is no common fold.
+    """
+    n, seeds, parts = protocol.synthetic, protocol.segmenter_seeds, parts or protocol.folds
+    pig, ddim = common_folds(one, ("PIG", "DDIM"), "fd", seeds=1)
+    mine = f"real+PIG_{n}"
+    rivals = [f"real+{name}_{n}" for name in COMPARATORS]
+    dice = dict(zip((mine, *rivals), common_folds(two, (mine, *rivals), "dice", seeds)))
+    best = max(rivals, key=lambda row: dice[row].mean())
+    real_pig, real = common_folds(two, (mine, "real"), "dice", seeds)
+    values = {"H1": pig / ddim, "H2": real_pig - real, "H3": dice[mine] - dice[best]}
+    judged = {}
+    for name, (claim, bound, side) in HYPOTHESES.items():
+        estimate = float(values[name].mean())
+        low, high = interval(values[name], parts)
+        h = dict(claim=claim, bound=bound, side=side, estimate=estimate, interval=[low, high])
+        h["holds"] = estimate <= bound if side == "at most" else estimate >= bound
+        h["decided"] = bool(low > bound or high < bound)
+        judged[name] = h
+    judged["H3"]["best"] = best
+    return judged
+
+
+def hypotheses_text(one: dict, two: dict, protocol: Protocol, parts: float | None = None) -> str:
+    """Each hypothesis as text: estimate, interval and bound, or why it cannot be judged yet."""
+    try:
+        judged = hypotheses(one, two, protocol, parts)
+    except ValueError as error:
+        return f"hypotheses: {error}"
+    lines = [["", "estimate", "95 % interval", "bound"]]
+    for name, h in judged.items():
+        low, high = h["interval"]
+        between = f"{low:.3f} to {high:.3f}" if np.isfinite(low) else "none, of one fold"
+        claim = f"{name} {h['claim']} {h.get('best', '')}"
+        lines.append([claim, f"{h['estimate']:.3f}", between, f"{h['side']} {h['bound']}"])
+    return "\n".join(columns(lines))
+
+
+def columns(lines: list[list[str]]) -> list[str]:
+    """Cells as lines of text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    text = []
+    for first, *cells in lines:
+        right = "".join(f"{cell:>{width + 2}}" for cell, width in zip(cells, widths[1:]))
+        text.append(f"{first:{widths[0]}}{right}")
+    return text
+
+
+def table_text(
+    table: int,
+    rows: dict[str, dict[str, list[float]]],
+    seeds: int = Protocol.segmenter_seeds,
+    parts: float = Protocol.folds,
+) -> str:
+    """A table as text: mean ± standard deviation; Table 2 in percent, with the gain over real."""
+    keys = DISTANCES if table == 1 else (*SCORES, "fresh_dice")
+    keys = [key for key in keys if any(key in row for row in rows.values())]
+    scale, digits = (1, 3) if table == 1 else (100, 1)
+    lines = [["", *keys]]
+    for name, row in rows.items():
+        cells = [name]
+        for key in keys:
+            values = scale * np.array(row.get(key, []))
+            spread = f" ± {values.std(ddof=1):.{digits}f}" if values.size > 1 else ""
+            cells.append(f"{values.mean():.{digits}f}{spread}" if values.size else "")
+        lines.append(cells)
+    if table == 2:
+        lines[0].append("gain in Dice (95 %)")
+        for name, cells in zip(rows, lines[1:]):
+            cells.append("")
+            if "real" in rows and name != "real":
+                mean, low, high = (100 * v for v in gain(rows, name, "real", "dice", seeds, parts))
+                cells[-1] = f"{mean:+.1f} ({low:+.1f}..{high:+.1f})" if np.isfinite(low) else ""
+    counts = " or ".join(map(str, sorted({len(row[keys[0]]) for row in rows.values()})))
+    return "\n".join([*columns(lines), f"mean ± standard deviation over {counts} values"])

@@ -1,0 +1,200 @@
+"""`minipig table1` and `minipig table2`: the paper's tables in miniature, with every comparator.
+
+RESULTS/config.json  the protocol; fold_K.json: the records of fold K, for resuming
+RESULTS/table1.json  {"rows": {name: {"fd": [one a fold], "kd": ..., ...}}, "provenance": ...}
+RESULTS/table2.json  the same with {"dice": [fold 0 seed 0, fold 0 seed 1, fold 1 seed 0, ...], ...}
+                     in 0..1 on the fold's test patients, and "fresh_dice" on fresh phantoms
+RESULTS/samples.png  samples of every method from equal noise; nearest.png: with the nearest real
+"""
+
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Callable
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from minipig import plot
+from minipig.data.files import claim_folder, write_figure, write_json
+from minipig.data.pairs import Pairs
+from minipig.evidence.metrics import nearest
+from minipig.evidence.tables.experiment import Experiment
+from minipig.evidence.tables.hypotheses import COMPARATORS, DISTANCES, hypotheses_text, table_text
+from minipig.evidence.tables.protocol import Protocol
+from minipig.evidence.tables.records import commit
+from minipig.evidence.tables.table1 import measure, measure_unit
+from minipig.evidence.tables.table2 import row_name, segment, segment_unit
+from minipig.segmentation import SCORES
+from minipig.training.run import OLDER
+
+# other guide rules; the last two were added after two folds of PIG
+OTHER_RULES = ("PIG-matched", "PIG-sign", "PIG-dithered")
+# new masks, finished before model_y sees them; of phantoms, the first fold only
+NEW_MASKS = ("SegGuidedDif-newmasks", "PIG-finished")
+# what the released code does, each part alone, then both; PIG-thresholded was added after a first
+# look at PIG-binarised
+RELEASE = ("PIG-binarised", "PIG-thresholded", "PIG-weighted", "PIG-release")
+CONTROLS = (*NEW_MASKS, "PIG-matched-oldmasks", "joint-wide", *RELEASE)  # phantoms, first fold
+SHOWN = 8  # samples of each method in the figures
+
+
+def table1_sources(protocol: Protocol) -> list[str]:
+    """The rows of Table 1 in every fold; "real" are fresh phantoms, "training" training pairs."""
+    if not protocol.phantom:
+        return ["training", "joint", "SegGuidedDif", "PIG", *NEW_MASKS]
+    return ["real", "training", "DDPM", "DDIM", "DPM++", *COMPARATORS, "PIG", *OTHER_RULES]
+
+
+def table2_sources(protocol: Protocol) -> list[tuple[str, int]]:
+    """The rows of Table 2 in every fold: (source, number of its pairs)."""
+    n = protocol.synthetic
+    rows = [("real", 0)]
+    if not protocol.phantom:
+        names = ("classical", "joint", "SegGuidedDif", "PIG", "classical+PIG", *NEW_MASKS)
+        return rows + [(name, n) for name in names]
+    rows += [(name, n) for name in ("fresh", "classical", *COMPARATORS)]
+    rows += [("PIG", n // 2), ("PIG", n), ("PIG", 3 * n // 2)]
+    return rows + [(s, n) for s in (*OTHER_RULES, "classical+SegGuidedDif", "classical+PIG")]
+
+
+def plan(protocol: Protocol, table: int, fold: int) -> list[tuple[Callable, tuple]]:
+    """The records of a table in one fold: (function, its further arguments)."""
+    controls = CONTROLS if protocol.phantom and fold == 0 else ()
+    if table == 1:
+        return [(measure, (source,)) for source in (*table1_sources(protocol), *controls)]
+    rows = table2_sources(protocol) + [(name, protocol.synthetic) for name in controls]
+    return [(segment, (*row, seed)) for row in rows for seed in range(protocol.segmenter_seeds)]
+
+
+def run_table(
+    table: int,
+    protocol: Protocol,
+    out: Path,
+    work: Path,
+    device: torch.device,
+    folds: list[int] | None = None,
+    sources: list[str] | None = None,
+) -> dict:
+    """Compute the missing records of these folds and sources (default: all); write the table.
+
+    The table holds all that is recorded. Raises ValueError for an unknown fold or source, or if
+    `out` belongs to another protocol.
+    """
+    chosen = range(protocol.folds) if folds is None else folds
+    if not set(chosen) <= set(range(protocol.folds)):
+        given = ", ".join(map(str, chosen))
+        raise ValueError(f"folds run from 0 to {protocol.folds - 1}, not {given}")
+    known = list(dict.fromkeys(arguments[0] for _, arguments in plan(protocol, table, 0)))
+    if unknown := ", ".join(sorted(set(sources or ()) - set(known))):
+        raise ValueError(f"table {table} has no row {unknown}; its rows are {', '.join(known)}")
+    sources = known if sources is None else sources
+    experiment = Experiment(protocol, out, work, device)
+    claim_folder(out, configuration(protocol), defaults=OLDER)
+    first = experiment.folds[0]
+    pairs = first.train + first.test
+    print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients in {protocol.folds} folds")
+    for note in pairs.notes:
+        print(f"note: {note}")
+
+    units = [(experiment.folds[k], *unit) for k in chosen for unit in plan(protocol, table, k)]
+    units = [unit for unit in units if unit[2][0] in sources]
+    for fold, function, arguments in tqdm(units, f"table {table}", unit="record", disable=None):
+        function(experiment, fold, *arguments)
+
+    rows = table_rows(experiment, table)
+    result = {"rows": rows, "provenance": provenance(experiment)}
+    write_json(out / f"table{table}.json", result)
+    print(table_text(table, rows, protocol.segmenter_seeds, protocol.folds))
+    other = out / "table1.json"
+    if table == 2 and protocol.phantom and other.exists():
+        print(hypotheses_text(json.loads(other.read_text())["rows"], rows, protocol))
+    methods = [s for s in table1_sources(protocol) if s in experiment.methods and s in sources]
+    if table == 1 and 0 in chosen and methods and not (out / "nearest.png").exists():
+        samples = {source: experiment.samples(first, source, SHOWN) for source in methods}
+        for name, figure in sheets(first.train, samples).items():
+            write_figure(out / name, figure)
+    return result
+
+
+def table_rows(experiment: Experiment, table: int) -> dict[str, dict[str, list[float]]]:
+    """The recorded rows, each over the folds 0, 1, ... before the first that is incomplete."""
+    keys = DISTANCES if table == 1 else SCORES
+    rows: dict[str, dict[str, list[float]]] = {}
+    incomplete = set()
+    for fold, records in zip(experiment.folds, experiment.records):
+        found: dict[str, list[dict | None]] = {}
+        for _, arguments in plan(experiment.protocol, table, fold.number):
+            unit = (measure_unit if table == 1 else segment_unit)(experiment, fold, *arguments)
+            name = arguments[0] if table == 1 else row_name(*arguments[:2])
+            found.setdefault(name, []).append(records.find(*unit))
+        incomplete |= {name for name, made in found.items() if None in made}
+        for name in (name for name in found if name not in incomplete):
+            row = rows.setdefault(name, {})
+            for record in found[name]:
+                values = {key: record[key] for key in keys if key in record}
+                if "fresh" in record:
+                    values["fresh_dice"] = record["fresh"]["dice"]
+                for key, value in values.items():
+                    row.setdefault(key, []).append(value)
+    return rows
+
+
+def configuration(protocol: Protocol) -> dict:
+    """The protocol as written into JSON files: of the data folder, only its name."""
+    return asdict(protocol) | {"data": Path(protocol.data).name}
+
+
+def provenance(experiment: Experiment) -> dict:
+    """Where the numbers come from: configuration, seeds, versions, machine, commit, seconds.
+
+    The commit is that of the table; each record names its own. The seconds are summed by kind of
+    record; for samples they are those of the last time that some were drawn.
+    """
+    p = experiment.protocol
+    seconds: dict[str, float] = {}
+    for records in experiment.records:
+        for name, record in records.units.items():
+            kind = name.split("/")[0]
+            seconds[kind] = round(seconds.get(kind, 0) + record["seconds"], 1)
+    networks = "the first seven digits of their unit's hash"
+    versions = {"torch": torch.__version__, "numpy": np.__version__}
+    machine = {"threads": torch.get_num_threads(), "processor": platform.machine()}
+    return dict(
+        configuration=configuration(p),
+        seeds={"data": p.seed, "segmenters": p.segmenter_seeds, "networks": networks},
+        versions={"python": platform.python_version()} | versions,
+        machine={"device": str(experiment.device)} | machine,
+        commit=commit(),
+        seconds=seconds,
+    )
+
+
+def sheets(known: Pairs, samples: dict[str, Pairs]) -> dict[str, Figure]:
+    """Figures by file name: samples.png, and nearest.png, which shows what is copied.
+
+    samples.png: the first samples of every method, equal noise in a column, below real pairs;
+    nearest.png: each sample above the training pair with the nearest slice.
+    """
+    beside = {}
+    for source, pairs in samples.items():
+        index = nearest(pairs.images, known.images).indices.tolist()
+        beside |= {source: pairs, f"nearest to {source}": known.subset(index)}
+    return {"samples.png": sheet({"real": known} | samples), "nearest.png": sheet(beside)}
+
+
+def sheet(rows: dict[str, Pairs]) -> Figure:
+    """A figure of pairs by name, one row each: slices with the outline of their mask."""
+    height, width = next(iter(rows.values())).size
+    columns = min(map(len, rows.values()))
+    size = (columns + 1.6, len(rows) * height / width)
+    fig, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
+    for row, (name, pairs) in zip(axes, rows.items()):
+        for ax, image, mask in zip(row, pairs.images[:, 0], pairs.masks[:, 0]):
+            plot.show_slice(ax, image, mask * 2.0 - 1)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    return fig

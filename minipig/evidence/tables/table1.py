@@ -1,0 +1,160 @@
+"""Table 1: distance of samples to real pairs, agreement of mask and slice, copying."""
+
+from functools import cache, partial
+
+import numpy as np
+
+from minipig.data.checks import held_out
+from minipig.data.files import load_checkpoint, save_checkpoint
+from minipig.data.pairs import Pairs
+from minipig.data.phantoms import SLICES, phantoms
+from minipig.evidence import features, metrics
+from minipig.evidence.judge import pair_agreement, train_segmenter
+from minipig.evidence.tables.experiment import Experiment
+from minipig.evidence.tables.protocol import Fold
+from minipig.evidence.tables.records import digest
+from minipig.seeds import seeded_network
+from minipig.segmentation import SegmentationUNet
+from minipig.training.loop import Training
+
+
+@cache
+def load_judge(experiment: Experiment, fold: Fold | None) -> SegmentationUNet:
+    """The segmenter that judges pairs and gives the learnt features; trained if there is none yet.
+
+    Phantoms (fold None): trained on fresh ones, and saved in half precision as RESULTS/judge.pt.
+    Real data: trained on the fold's training pairs, so that copies of them score well. Raises
+    ValueError if the file was made with other settings.
+    """
+    p = experiment.protocol
+    seed = held_out("table1-judge", p.judge_seed)
+    if fold is None:
+        path = experiment.results / "judge.pt"
+        settings = dict(pairs=p.judge_pairs, size=list(p.size))
+    else:
+        path = experiment.work / f"fold_{fold.number}" / "judge.pt"
+        settings = dict(data=experiment.data_key(fold))
+    settings |= dict(steps=p.judge_steps, seed=seed)
+    if not path.exists():
+        pairs = phantoms(p.judge_pairs, p.size, seed) if fold is None else fold.train
+        training = Training(p.judge_steps, batch=32, rate=3e-3, seed=seed)
+        checkpoint = experiment.work / f"{path.parent.name}-judge.ckpt"
+        net = train_segmenter(pairs, training, experiment.device, checkpoint, "training the judge")
+        weights = net.state_dict()
+        weights = {k: w.half() if w.is_floating_point() else w for k, w in weights.items()}
+        save_checkpoint(path, {"made": settings, "weights": weights})
+    saved = load_checkpoint(path, {"made", "weights"})
+    if saved["made"] != settings:
+        made = f"{path} was made with {saved['made']}, not {settings}"
+        raise ValueError(f"{made}; delete it, or choose another folder")
+    net = seeded_network(SegmentationUNet, seed)
+    net.load_state_dict(saved["weights"])
+    return net.to(experiment.device).eval().requires_grad_(False)
+
+
+def source_pairs(experiment: Experiment, fold: Fold, source: str) -> Pairs:
+    """The pairs to measure: a method's samples, training pairs ("training"), or fresh ("real")."""
+    p = experiment.protocol
+    if source in experiment.methods:
+        return experiment.samples(fold, source, p.measured)
+    if source == "training":
+        return fold.train
+    return independent_phantoms(p.measured, p.size, held_out("table1-floor", fold.number))
+
+
+def independent_phantoms(n: int, size: tuple[int, int], seed: int) -> Pairs:
+    """n phantoms of n patients, independent as samples are; slices of one patient are not."""
+    return phantoms(n * SLICES, size, seed).subset(range(0, n * SLICES, SLICES))
+
+
+def feature_sets(experiment: Experiment, pairs: Pairs, masked: bool) -> dict[str, np.ndarray]:
+    """Features of the pairs, by the distance computed from them.
+
+    Phantoms: learnt features of the slice, and of the crop around the lesion that the judge sees
+    (so that methods without masks can be compared too); plain features of the slice. Real data:
+    plain features of the slice, and, if `masked`, of the crop around its own mask.
+    """
+    images = pairs.images
+    side = min(experiment.protocol.size) // 2
+    plain = features.plain_slice_features
+    if experiment.protocol.phantom:
+        net = load_judge(experiment, None)
+        learnt = partial(features.learnt_features, net)
+        side = max(side // net.multiple, 1) * net.multiple
+        lesions = features.crops(images, features.predicted_lesions(net, images), side)
+        return {"fd": learnt(images), "fd_lesion": learnt(lesions), "fd_plain": plain(images)}
+    if not masked:
+        return {"fd": plain(images)}
+    lesions = features.crops(images, pairs.masks, side)
+    return {"fd": plain(images), "fd_lesion": plain(lesions)}
+
+
+@cache
+def true_features(experiment: Experiment, fold: Fold | None) -> dict[str, np.ndarray]:
+    """The features to compare with: of fresh phantoms (fold None), or the fold's test patients."""
+    p = experiment.protocol
+    if fold is None:
+        pairs = independent_phantoms(p.reference, p.size, held_out("table1-reference"))
+    else:
+        pairs = fold.test
+    return feature_sets(experiment, pairs, masked=True)
+
+
+@cache
+def feature_scales(experiment: Experiment) -> dict[str, np.ndarray]:
+    """The standard deviation of each plain feature over the reference phantoms, or the folder."""
+    if experiment.protocol.phantom:
+        return {"fd_plain": true_features(experiment, None)["fd_plain"].std(0)}
+    first = experiment.folds[0]
+    sets = feature_sets(experiment, first.train + first.test, masked=True)
+    return {name: values.std(0) for name, values in sets.items()}
+
+
+def measure_unit(experiment: Experiment, fold: Fold, source: str) -> tuple[str, str]:
+    """The name and the key of a source's record."""
+    p = experiment.protocol
+    key = dict(source=experiment.samples_key(fold, source), data=experiment.data_key(fold))
+    key |= dict(measured=p.measured, reference=p.reference, judge=[p.judge_pairs, p.judge_steps])
+    if p.judge_seed:
+        key["judge_seed"] = p.judge_seed
+    return f"measure/{source}", digest(key)
+
+
+def measure(experiment: Experiment, fold: Fold, source: str) -> dict:
+    """The record of a source: distances and copying, and, if it has masks, pair agreement."""
+    p = experiment.protocol
+    records = experiment.records[fold.number]
+    unit = measure_unit(experiment, fold, source)
+    if record := records.find(*unit):
+        return record
+    pairs = source_pairs(experiment, fold, source)
+    masked = bool(pairs.masks.any())
+    copies = source == "training"
+    known = None if p.phantom else fold  # the fold of the judge and of the true features
+
+    def work() -> dict:
+        found = {}
+        for name, values in feature_sets(experiment, pairs, masked).items():
+            scale = feature_scales(experiment).get(name, 1)  # plain features have different units
+            real = true_features(experiment, known)[name] / scale
+            values = values / scale
+            found[name] = metrics.frechet_distance(values, real)
+            if name == "fd":
+                distance = partial(metrics.frechet_distance, features_b=real)
+                found["kd"] = metrics.kernel_distance(values, real)
+                found["fd_interval"] = metrics.bootstrap_interval(distance, values, seed=0)
+        images = (pairs.images, fold.train.images)
+        if p.phantom and not copies:
+            fresh = phantoms(len(fold.train), p.size, held_out("table1-unknown", fold.number))
+            found["nearer"] = metrics.share_nearer(*images, fresh.images)
+        elif not copies:  # there are fewer fresh slices than training slices
+            found["neighbour"] = metrics.neighbour_ratio(*images, fold.test.images)
+        if masked:
+            # the judge of real data is trained on the training pairs, so it is tested on others
+            judged = fold.test if copies and not p.phantom else pairs
+            found["agreement"] = pair_agreement(load_judge(experiment, known), judged)
+            shapes = features.mask_statistics(pairs.masks)
+            found["masks"] = {"mean": shapes.mean(0).tolist(), "spread": shapes.std(0).tolist()}
+        return found
+
+    return records.make(*unit, work)

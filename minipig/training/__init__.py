@@ -1,0 +1,1 @@
+"""Train a pair model, resume it, and sample it into a folder."""

@@ -1,0 +1,171 @@
+"""The training loop: one for every network, a generator that yields after each step.
+
+Beside it, each readable alone: checkpoint.py (save and resume), losses.py (read and check the
+losses), speed.py (the backward pass in parts, in bfloat16, over several processes).
+"""
+
+import copy
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from minipig.data.pairs import Pairs
+from minipig.guider import Denoiser, NoisyPair
+from minipig.schedule import Schedule
+from minipig.seeds import generator
+from minipig.training.checkpoint import checkpointed
+from minipig.training.devices import rank
+from minipig.training.losses import Losses
+from minipig.training.speed import Speed, backward, prepared
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained: Adam, linear warm-up, cosine decay, an average of the weights."""
+
+    steps: int = 2000
+    batch: int = 64
+    rate: float = 1e-3  # the learning rate at its peak
+    warmup: int = 100  # steps
+    clip: float = 1.0  # largest norm of the gradient
+    ema: float = 0.995  # share of itself that the average of the weights keeps each step
+    mirror: bool = False  # show each pair left-right mirrored half of the time
+    seed: int = 0
+
+
+@dataclass
+class Progress:
+    """What the loop yields: steps done, the loss of each, the network and its average."""
+
+    step: int
+    steps: int  # in all
+    losses: list[float]
+    model: nn.Module
+    average: nn.Module
+
+    @property
+    def recent(self) -> float:
+        """Mean loss of the last 100 steps."""
+        return sum(self.losses[-100:]) / max(1, len(self.losses[-100:]))
+
+
+def fit(
+    model: nn.Module,
+    loss: Callable[[nn.Module, NoisyPair], Tensor],
+    pairs: Pairs,
+    training: Training = Training(),
+    checkpoint: Path | None = None,
+    every: int = 200,
+    guider: Denoiser | None = None,
+    speed: Speed = Speed(),
+    schedule: Schedule | None = None,
+) -> Iterator[Progress]:
+    """Train `model` in place, on its own device; yield a Progress after each step.
+
+    loss(model, pair) -> mean over a NoisyPair, such as model_x_loss. guider: the frozen model_x
+    that gives x0_hat. schedule: default Schedule.linear(). The batch and noise of step k depend on
+    the seed and k alone.
+
+    checkpoint: a file where the state is saved every `every` steps, at the end, and on
+    interruption. If it exists, the training is resumed (and a Progress is yielded first): on a CPU
+    with the same number of threads, the weights end bit-equal to those of an undisturbed run. Under
+    torchrun the processes share each batch, and process 0 writes.
+
+    Raises ValueError if the checkpoint is damaged, in use, or of other settings, pairs, schedule or
+    layers; FloatingPointError if a loss or gradient is not finite.
+    """
+    schedule = schedule or Schedule.linear()
+    if getattr(model, "predict", "eps") == "v" and model.schedule != schedule:
+        raise ValueError(f"the network is built on {model.schedule}; build it on {schedule}")
+    network = prepared(model, training.batch, speed)
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    optimiser = torch.optim.Adam(model.parameters(), lr=training.rate, fused=True)
+    progress = Progress(0, training.steps, [], model, average)
+    losses = Losses(progress.losses, every, partial(batch_names, pairs, training), training)
+    settings = (asdict(training), pairs, schedule)
+    with checkpointed(checkpoint, *settings, progress, optimiser, losses) as saved:
+        if saved.resumed:
+            yield replace(progress)
+        model.train()
+        while progress.step < training.steps:
+            step = progress.step
+            pair = noisy_batch(pairs, training, step, schedule, guider)
+            for group in optimiser.param_groups:
+                group["lr"] = rate(training, step)
+            optimiser.zero_grad()
+            value = backward(network, loss, pair, speed)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), training.clip)
+            losses.add(step, value, norm)  # raises before a bad gradient reaches the weights
+            with saved.update():
+                optimiser.step()
+                update_average(average, model, min(training.ema, (step + 1) / (step + 11)))
+                progress.step += 1
+            if losses.due(step):
+                saved.save()
+            yield replace(progress)
+
+
+def noisy_batch(
+    pairs: Pairs, training: Training, step: int, schedule: Schedule, guider: Denoiser | None
+) -> NoisyPair:
+    """The batch of step `step`, 0-based, with its levels and noise."""
+    draw = generator("step", training.seed, step)
+    x0, y0 = pairs[batch_indices(len(pairs), training, step)]
+    if training.mirror:
+        flip = (torch.rand(len(x0), generator=draw) < 0.5)[:, None, None, None]
+        x0 = torch.where(flip, x0.flip(-1), x0)
+        y0 = torch.where(flip, y0.flip(-1), y0)
+    return NoisyPair.draw(x0, y0, schedule, draw, guider)
+
+
+def batch_indices(n: int, training: Training, step: int) -> Tensor:
+    """The indices of step `step`, 0-based, (batch,): each epoch is a new permutation of 0..n-1."""
+    places = torch.arange(step * training.batch, (step + 1) * training.batch)
+    epochs = (places // n).unique().tolist()
+    order = {e: torch.randperm(n, generator=generator("epoch", training.seed, e)) for e in epochs}
+    return torch.stack([order[int(place) // n][place % n] for place in places])
+
+
+def batch_names(pairs: Pairs, training: Training, step: int) -> list[str]:
+    """The names of the pairs of step `step`, for an error message."""
+    return [pairs.names[i] for i in batch_indices(len(pairs), training, step)]
+
+
+def rate(training: Training, step: int) -> float:
+    """The learning rate of step `step`, 0-based: linear warm-up times cosine decay to 0."""
+    warm = min(1.0, (step + 1) / max(1, training.warmup))
+    decay = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / training.steps)).item())
+    return training.rate * warm * decay
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
+    """Exponential moving average of weights and batch statistics; counters are copied."""
+    for mean, now in zip(average.state_dict().values(), model.state_dict().values()):
+        if mean.is_floating_point():
+            mean.lerp_(now, 1 - keep)
+        else:
+            mean.copy_(now)
+
+
+def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
+    """Run a training to its end under a progress bar (none where there is no terminal); return the
+    last Progress.
+    """
+    quiet = True if rank()[0] > 0 else None
+    with (
+        closing(steps),
+        tqdm(desc=label, disable=quiet, leave=False) as bar,
+    ):  # interrupted, the training is saved
+        for progress in steps:
+            bar.total = progress.steps
+            bar.update(progress.step - bar.n)
+            if progress.losses and progress.step % 20 == 0:
+                bar.set_postfix(loss=f"{progress.recent:.4f}")
+    return progress

@@ -1,0 +1,80 @@
+"""Sample a pair model into a folder of PNG files, in the layout that training reads."""
+
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from minipig import plot
+from minipig.data.files import locked, write_figure
+from minipig.data.folder import PairFolder
+from minipig.data.pairs import Pairs
+from minipig.extras.solvers import SOLVERS
+from minipig.sampler import PairModel, sample
+from minipig.seeds import SampleNoise
+
+
+def sample_folder(
+    folder: Path,
+    pair: PairModel,
+    n: int,
+    size: tuple[int, int],
+    steps: int | None,
+    seed: int,
+    device: torch.device,
+    batch: int = 64,
+    solver: str = "ddim",
+) -> Pairs:
+    """Sample pairs into `folder`, batch by batch, until it holds n (or more: none is deleted); all
+    of them.
+
+    Raises ValueError if another process samples into it.
+    """
+    manifest = folder / "manifest.csv"
+    with locked(manifest):
+        done = (
+            len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0
+        )  # always a whole file
+        todo = sample(
+            pair,
+            n - done,
+            size,
+            steps,
+            seed,
+            batch=batch,
+            device=device,
+            first=done,
+            solver=SOLVERS[solver],
+        )
+        with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:
+            for masks, images in todo:
+                stems = [f"synthetic_{i:05d}" for i in range(done, done + len(masks))]
+                Pairs(masks > 0, images, [f"{stem}.png" for stem in stems], stems).save(folder)
+                done += len(masks)
+                bar.update(len(masks))
+    pairs = PairFolder(folder)
+    share = pairs.masks.float().mean()
+    print(f"{folder}: {len(pairs)} pairs, lesions cover {share:.1%} of the pixels")
+    return pairs
+
+
+@torch.no_grad()
+def draw_figures(
+    out: Path,
+    pair: PairModel,
+    pairs: Pairs,
+    steps: int,
+    seed: int,
+    device: torch.device,
+    solver: str = "ddim",
+) -> None:
+    """samples.png: the first 32 pairs; figure_3.png: the first four at each quarter of `steps`
+    sampling steps.
+    """
+    noise = SampleNoise(seed, range(min(4, len(pairs))), device)
+    x_T = noise((1, *pairs.size))
+    y_T = noise((1, *pairs.size))
+    states = SOLVERS[solver].walk(pair, x_T, y_T, SOLVERS[solver].levels(pair, steps))
+    quarters = tuple(-(-steps * k // 4) for k in (1, 2, 3, 4))
+    write_figure(out / "figure_3.png", plot.figure_3(states, at=quarters))
+    write_figure(out / "samples.png", plot.pair_grid(*pairs[:32], title="synthetic pairs"))

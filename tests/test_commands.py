@@ -1,0 +1,628 @@
+"""The commands: the main experiment in miniature, and one line for every error."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minipig import commands, rules
+from minipig.cli import main, parser
+from minipig.commands import explain
+from minipig.data.files import load_checkpoint, save_checkpoint
+from minipig.data.folder import PairFolder
+from minipig.data.phantoms import phantoms
+from minipig.evidence import demo, judge
+from minipig.evidence.lab import runner as lab
+from minipig.evidence.lab import variants
+from minipig.evidence.tables.protocol import Protocol
+from minipig.training import run as training_run
+
+TINY = "--preset tiny --steps 3 --batch 2 --size 16".split()
+COSINE = "train --schedule cosine --preset tiny --size 16 --steps 6 --pairs 16 --device cpu".split()
+OWN = """
+class Mine:
+    def train(self, pair):
+        return pair.x0
+
+    def sample(self, state):
+        return 0.5 * state.x0_hat
+
+
+class Halved:
+    def train(self, pair):
+        return pair.x0
+"""
+
+
+def run(*args):
+    return main([str(a) for a in args])
+
+
+def sampled(trained, out, *options):
+    """Pairs of a run in three steps."""
+    assert run("sample", trained, "--sampling-steps", 3, "--out", out, *options) == 0
+    return PairFolder(out)
+
+
+def equal(folder, other):
+    """Whether two runs have equal weights, bit by bit."""
+    mine, theirs = (load_checkpoint(f / "pair.pt", {"model_x", "model_y"}) for f in (folder, other))
+    return all(
+        torch.equal(weight, theirs[name][key])
+        for name in ("model_x", "model_y")
+        for key, weight in mine[name].items()
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    phantoms(16, (16, 16)).save(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, folder):
+    out = tmp_path_factory.mktemp("runs") / "mine"
+    assert run("train", "--data", folder, *TINY, "--holdout", 0.25, "--out", out) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def cosine(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "cosine"
+    assert run(*COSINE, "--out", out) == 0
+    return out
+
+
+@pytest.fixture
+def my_rule(tmp_path):
+    path = tmp_path / "my_rule.py"
+    path.write_text(OWN)
+    return path
+
+
+def test_demo_in_miniature(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(judge, "JUDGE_PAIRS", 8)
+    monkeypatch.setattr(judge, "JUDGE_STEPS", 2)
+    monkeypatch.setattr(judge, "TEST_PAIRS", 8)
+    monkeypatch.setattr(demo, "SEGMENTER_STEPS", 2)
+    command = ["demo", *TINY, "--pairs", 8, "--synthetic", 6, "--sampling-steps", 2]
+    command += ["--out", tmp_path]
+    assert run(*command) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics["segmentation"]) == {"real", "real+synthetic", "real+fresh"}
+    for row in metrics["segmentation"].values():
+        assert set(row) == {"dice", "iou", "precision", "recall"}
+        assert all(len(values) == 3 for values in row.values())
+    assert set(metrics["pair_agreement"]) == {"synthetic", "fresh"} and metrics["seconds"] > 0
+    assert len(PairFolder(tmp_path / "synthetic")) == 6
+    for name in ("samples.png", "figure_3.png", "pair/losses.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 300
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["pair"]["preset"] == "tiny"
+    told = capsys.readouterr().out
+    assert "gain in Dice" in told
+    last = told.splitlines()[-1]
+    for name in last.removeprefix(f"results in {tmp_path}: ").split(", "):
+        assert (tmp_path / name).exists()
+    # an interrupted demo resumes, and ends with the same figures
+    before = metrics["segmentation"]
+    (tmp_path / "metrics.json").unlink()
+    assert run(*command) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["segmentation"] == before
+
+
+def test_train_and_sample_on_a_folder(trained, capsys):
+    five = sampled(trained, trained / "five", "-n", 5, "--batch", 2)
+    assert five.size == (16, 16) and len(five) == 5 and (trained / "five" / "figure_3.png").exists()
+    extended = sampled(trained, trained / "five", "-n", 8, "--batch", 8)  # three more
+    eight = sampled(trained, trained / "eight", "-n", 8, "--batch", 8)
+    assert len(extended) == 8 and (extended.images - eight.images).abs().max() <= 1 / 127.5 + 1e-6
+    assert "8 pairs" in capsys.readouterr().out
+
+
+def test_a_rule_that_is_trained_alike_may_sample_and_no_other(trained, capsys):
+    by_sign = sampled(trained, trained / "by sign", "-n", 2, "--rule", "sign")
+    by_clean = sampled(trained, trained / "by clean", "-n", 2)
+    assert not torch.equal(by_sign.images, by_clean.images)
+    line = refused(capsys, "sample", trained, "--rule", "matched")
+    assert "was trained with the rule clean; matched needs its own training" in line
+    line = refused(capsys, "sample", trained, "--sampling-steps", 3, "--out", trained / "by sign")
+    assert "rule 'sign' there, 'clean' here" in line
+
+
+def test_a_run_with_other_weights_is_another_run_and_a_copy_is_not(
+    trained, tmp_path, monkeypatch, capsys
+):
+    again = tmp_path / "again"
+    shutil.copytree(trained, again, ignore=shutil.ignore_patterns("*.ckpt"))
+    options = ("-n", 2, "--sampling-steps", 3, "--out", tmp_path / "drawn")
+    assert run("sample", again, *options) == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("sample", "again", *options, "--rule", "clean") == 0
+    saved = load_checkpoint(again / "pair.pt", {"model_y"})
+    saved["model_y"] = {name: weight + 1 for name, weight in saved["model_y"].items()}
+    save_checkpoint(again / "pair.pt", saved)
+    line = refused(capsys, "sample", "again", *options)
+    assert "was made with another configuration (weights " in line
+
+
+def test_losses_can_be_looked_at_during_training(tmp_path, monkeypatch):
+    seen = []
+    write = training_run.write_figure
+    monkeypatch.setattr(training_run, "REDRAW", 1)
+    monkeypatch.setattr(
+        training_run, "write_figure", lambda path, figure: seen.append(path) or write(path, figure)
+    )
+    assert run("train", *TINY, "--pairs", 8, "--device", "cpu", "--out", tmp_path) == 0
+    # after each of three steps of either network, and at the end
+    assert seen == [tmp_path / "losses.png"] * 7
+
+
+def test_agreement_is_measured_against_held_out_patients(trained, monkeypatch):
+    monkeypatch.setattr(judge, "JUDGE_STEPS", 2)
+    sampled(trained, trained / "two", "-n", 2, "--agreement")
+    agreement = json.loads((trained / "two" / "agreement.json").read_text())
+    assert set(agreement) == {"synthetic", "fresh"} and all(0 <= v <= 1 for v in agreement.values())
+
+
+def test_sizes_that_are_not_square(tmp_path):
+    options = "--preset tiny --steps 2 --batch 2 --pairs 8 --size 24x16 --holdout 0".split()
+    assert run("train", *options, "--rule", "matched", "--out", tmp_path / "run") == 0
+    assert run("sample", tmp_path / "run", "-n", 2, "--sampling-steps", 2) == 0
+    assert PairFolder(tmp_path / "run" / "samples").size == (24, 16)
+
+
+@pytest.mark.parametrize("preset, size", [("gpu", (128, 128)), ("paper", (512, 512))])
+def test_large_presets_take_two_training_and_two_sampling_steps(tmp_path, preset, size):
+    """At their full size, one pair at a time."""
+    options = "--steps 2 --batch 1 --pairs 2 --holdout 0".split()
+    assert run("train", "--preset", preset, *options, "--out", tmp_path) == 0
+    assert run("sample", tmp_path, "-n", 1, "--sampling-steps", 2, "--batch", 1) == 0
+    assert PairFolder(tmp_path / "samples").size == size
+
+
+# the cosine schedule: the same commands, and never mixed with the linear one
+
+
+def test_a_cosine_run_names_its_schedule(cosine):
+    assert json.loads((cosine / "config.json").read_text())["config"]["schedule"] == "cosine"
+    assert load_checkpoint(cosine / "pair.pt", {"config"})["config"]["schedule"] == "cosine"
+    for name in ("model_x", "model_y"):
+        saved = load_checkpoint(cosine / f"{name}.ckpt", {"schedule"})
+        assert saved["schedule"]["name"] == "cosine"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit], ids=["Ctrl-C", "killed"])
+@pytest.mark.parametrize("name", ["model_x", "model_y"])
+def test_an_interrupted_cosine_run_resumes_to_the_same_weights(
+    cosine, tmp_path, monkeypatch, name, stop
+):
+    """Ctrl-C saves the last step; after a kill the network starts from its last checkpoint."""
+    fit = training_run.fit
+
+    def interrupted(net, loss, pairs, training, checkpoint, **how):
+        def stopped(model, pair):
+            if checkpoint.stem == name and len(done) == 4:
+                raise stop
+            return loss(model, pair)
+
+        done = []
+        for progress in fit(net, stopped, pairs, training, checkpoint, **how):
+            done.append(progress.step)
+            yield progress
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "fit", interrupted)
+        if stop is KeyboardInterrupt:
+            assert run(*COSINE, "--out", tmp_path) == 130
+        else:
+            with pytest.raises(SystemExit):
+                run(*COSINE, "--out", tmp_path)
+    assert not (tmp_path / "pair.pt").exists()
+    if stop is KeyboardInterrupt:
+        assert load_checkpoint(tmp_path / f"{name}.ckpt", {"step"})["step"] == 4
+    assert run(*COSINE, "--out", tmp_path) == 0
+    assert equal(tmp_path, cosine)
+
+
+def test_a_cosine_run_is_sampled(cosine, tmp_path):
+    pairs = sampled(cosine, tmp_path / "ddim", "-n", 3)
+    fast = sampled(cosine, tmp_path / "fast", "-n", 3, "--solver", "dpm++2m")
+    assert len(pairs) == len(fast) == 3 and not torch.equal(pairs.images, fast.images)
+    linear = tmp_path / "linear"
+    shutil.copytree(cosine, linear)
+    older(linear)
+    assert not torch.equal(sampled(linear, tmp_path / "as linear", "-n", 3).images, pairs.images)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_cosine_run_is_not_resumed_as_linear(cosine, tmp_path, capsys, finished):
+    out = tmp_path / "run"
+    shutil.copytree(cosine, out)
+    if not finished:
+        (out / "pair.pt").unlink()
+        (out / "model_y.ckpt").unlink()
+    linear = [word for word in COSINE if word not in ("--schedule", "cosine")]
+    line = refused(capsys, *linear, "--out", out)
+    assert "schedule 'cosine' there, 'linear' here" in line and "give another --out" in line
+    (out / "config.json").unlink()  # the checkpoint names its schedule, too
+    line = refused(capsys, *linear, "--out", out)
+    assert re.search("model_x.ckpt was made on .*cosine.*, not .*linear", line)
+
+
+def older(out):
+    """Make a run look like one of a version that knew no schedule but the linear one."""
+    content = json.loads((out / "config.json").read_text())
+    del content["config"]["schedule"]
+    (out / "config.json").write_text(json.dumps(content))
+    saved = load_checkpoint(out / "pair.pt", {"config"})
+    del saved["config"]["schedule"]
+    save_checkpoint(out / "pair.pt", saved)
+
+
+def test_a_run_that_does_not_name_its_schedule_is_linear(trained, folder, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    older(out)
+    before = sampled(trained, tmp_path / "before", "-n", 2)
+    assert torch.equal(sampled(out, tmp_path / "after", "-n", 2).images, before.images)
+    command = ["train", "--data", folder, *TINY, "--holdout", 0.25, "--out", out]
+    assert run(*command) == 0
+    line = refused(capsys, *command, "--schedule", "cosine")
+    assert "schedule 'linear' there, 'cosine' here" in line
+
+
+# a guide rule of one's own, in a file
+
+
+def test_a_rule_in_a_file_is_trained_and_sampled(my_rule, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["train", *TINY, "--pairs", 8, "--rule", f"{my_rule}:Mine", "--out", out]
+    assert run(*command) == 0
+    config = json.loads((out / "config.json").read_text())["config"]
+    assert config["rule"] == f"{my_rule}:Mine" and re.fullmatch(
+        "[0-9a-f]{6}", config["rule_version"]
+    )
+    mine = sampled(out, out / "samples", "-n", 2)
+    # the same networks, since both rules are trained on clean masks
+    clean = tmp_path / "clean"
+    assert run("train", *TINY, "--pairs", 8, "--out", clean) == 0
+    assert equal(out, clean) and "rule_version" not in (clean / "config.json").read_text()
+    assert not torch.equal(mine.images, sampled(clean, clean / "samples", "-n", 2).images)
+    # the same file elsewhere is the same rule, a changed one is another
+    copy = tmp_path / "elsewhere" / "my_rule.py"
+    copy.parent.mkdir()
+    shutil.copy(my_rule, copy)
+    sampled(out, out / "samples", "-n", 2, "--rule", f"{copy}:Mine")
+    assert run(*command) == 0
+    my_rule.write_text(OWN.replace("0.5", "0.25"))
+    assert "rule_version '" in refused(capsys, *command)
+    options = ("-n", 2, "--sampling-steps", 3, "--out", out / "samples")
+    assert "rule_version '" in refused(capsys, "sample", out, *options)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The lab's exact worlds in few steps, and its registries restored."""
+    monkeypatch.setattr(lab, "STEPS", (4,))
+    registries = (rules.RULES, variants.VARIANTS, variants.LAB_NETWORKS)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, content in zip(registries, before):
+        registry.clear()
+        registry.update(content)
+
+
+@pytest.mark.parametrize("rule", ["FILE:Mine", "sign"])
+def test_the_lab_ranks_a_rule_beside_blank_matched_and_clean(
+    rule, my_rule, tmp_path, capsys, quick
+):
+    out = tmp_path / "lab.json"
+    given = rule.replace("FILE", str(my_rule))
+    assert run("lab", "--rule", given, "--quick", "--out", out) == 0
+    name = rule.replace("FILE", "my_rule.py")
+    rows = json.loads(out.read_text())["rows"]
+    assert set(rows) == {name, "blank", "matched", "clean"}
+    assert all(set(row) == {"exact"} for row in rows.values())
+    told = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in told[1:5]} == set(rows)
+    assert told[-1] == f"written to {out}" and not (tmp_path / "lab").exists()
+
+
+def test_the_lab_ranks_a_rule_beside_the_rows_that_are_given(my_rule, tmp_path, quick):
+    out = tmp_path / "lab.json"
+    line = ["lab", "--rule", f"{my_rule}:Mine", "--rows", "sign", "--quick", "--out", out]
+    assert run(*line) == 0
+    assert set(json.loads(out.read_text())["rows"]) == {"my_rule.py:Mine", "sign"}
+
+
+@pytest.mark.parametrize("command", ["train", "demo", "lab --quick", "sample RUN"])
+@pytest.mark.parametrize(
+    "rule, message",
+    [
+        ("blurred", "unknown rule blurred; .*clean, matched, .*, or a class in a file"),
+        ("FILE", "unknown rule .*my_rule.py; .*clean, matched, .*: FILE.py:CLASS"),
+        ("missing.py:Mine", "missing.py is missing; --rule missing.py:Mine reads the class Mine"),
+        ("FILE:Yours", "my_rule.py has no class Yours"),
+        ("FILE:Halved", "needs the methods train and sample"),
+        ("raises.py:Mine", "raises.py cannot be run: ZeroDivisionError: division by zero"),
+        ("wrong.py:Mine", "wrong.py cannot be run: SyntaxError"),
+    ],
+)
+def test_a_rule_that_cannot_be_used_is_explained(
+    command, rule, message, my_rule, trained, tmp_path, monkeypatch, capsys
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "raises.py").write_text("1 / 0")
+    (here / "wrong.py").write_text("class Mine\n")
+    given = rule.replace("FILE", str(my_rule))
+    words = [str(trained) if word == "RUN" else word for word in command.split()]
+    line = refused(capsys, *words, "--rule", given, "--out", here / "out.json")
+    assert re.search(message, line), line
+    assert not (here / "out.json").exists()
+
+
+# an error: one line that names the file, the value and the remedy; status 2; no traceback
+
+
+def refused(capsys, *args) -> str:
+    capsys.readouterr()
+    assert run(*args) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("minipig: ") and captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("train --data nowhere", "nowhere/images is not a folder"),
+        ("train --size 36", "multiples of 8, not 36x36"),
+        ("train --steps 0", "steps must be at least 1, not 0"),
+        ("train --batch 0", "batch must be at least 1, not 0"),
+        ("train --rate -1", "rate must be above 0, not -1.0"),
+        ("train --holdout 1.5", "holdout must be at least 0 and below 1, not 1.5"),
+        ("train --pairs 0", "phantoms need n >= 1"),
+        ("train --seed -1", "seed must be at least 0, not -1"),
+        ("train --accumulate 0", "accumulate must be at least 1, not 0"),
+        ("train --device warp", "this machine has no device 'warp'"),
+        ("demo --sampling-steps 0", "sampling steps must be from 1 to 1024, not 0"),
+        ("demo --sampling-steps 1025", "sampling steps must be from 1 to 1024, not 1025"),
+        ("demo --synthetic 0", "synthetic must be at least 1, not 0"),
+        ("demo --seed 1002", "seed 1002 draws the held-out phantoms demo-test"),
+        ("phantoms --seed -1", "seed must be at least 0, not -1"),
+        ("sample nowhere -n 0", "n must be at least 1, not 0"),
+        ("sample nowhere --batch 0", "batch must be at least 1, not 0"),
+        ("sample nowhere", "nowhere does not exist; train it first"),
+    ],
+)
+def test_bad_arguments(tmp_path, capsys, monkeypatch, command, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *command.split(), "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("steps", [0, 1025])
+def test_bad_sampling_steps(trained, capsys, steps):
+    line = refused(capsys, "sample", trained, "--sampling-steps", steps)
+    assert f"sampling steps must be from 1 to 1024, not {steps}" in line
+
+
+def test_a_bad_mask_is_named(tmp_path, capsys):
+    phantoms(8, (16, 16)).save(tmp_path)
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(grey).save(tmp_path / "masks" / "S0P0000_1.png")
+    line = refused(capsys, "train", "--data", tmp_path, *TINY, "--out", tmp_path / "out")
+    assert "masks/S0P0000_1.png has 256 values" in line and "threshold it first" in line
+
+
+def test_one_patient_is_not_split(tmp_path, capsys):
+    phantoms(4, (16, 16)).save(tmp_path)
+    line = refused(capsys, "train", "--data", tmp_path, *TINY, "--out", tmp_path / "out")
+    assert "cannot split 4 pairs of 1 patient(s)" in line and "--holdout 0" in line
+
+
+def test_empty_masks_are_counted_and_told(tmp_path, capsys):
+    phantoms(8, (16, 16)).save(tmp_path)
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "masks" / "S0P0000_1.png")
+    command = ["train", "--data", tmp_path, *TINY, "--holdout", 0, "--out", tmp_path / "out"]
+    assert run(*command) == 0
+    assert "note: 1 of 8 masks are empty at 16x16" in capsys.readouterr().out
+
+
+def test_another_configuration_in_the_same_folder(trained, folder, capsys):
+    command = ["train", "--data", folder, *TINY, "--holdout", 0.25, "--out", trained]
+    line = refused(capsys, *command, "--rate", 0.5)
+    message = "was made with another configuration (rate 0.002 there, 0.5 here); give another --out"
+    assert message in line
+
+
+def test_folders_of_others_are_left_alone(trained, folder, tmp_path, capsys):
+    line = refused(capsys, "sample", trained, "--out", folder)
+    assert "contains pairs that minipig did not write" in line
+    line = refused(capsys, "phantoms", "--out", folder)
+    assert f"{folder} contains pairs; give a new --out" in line
+    (tmp_path / "config.json").write_text("[]")
+    line = refused(capsys, "sample", trained, "--out", tmp_path)
+    assert "config.json is not a configuration of minipig" in line
+    (tmp_path / "demo" / "pair").mkdir(parents=True)
+    assert "is the folder of a demo; its run is" in refused(capsys, "sample", tmp_path / "demo")
+
+
+def test_agreement_needs_held_out_patients(folder, tmp_path, capsys):
+    assert run("train", "--data", folder, *TINY, "--holdout", 0, "--out", tmp_path) == 0
+    line = refused(capsys, "sample", tmp_path, "--agreement")
+    assert "--agreement needs patients not trained on" in line
+    assert not (tmp_path / "samples").exists()
+
+
+def test_truncated_and_unfinished_runs(trained, tmp_path, capsys):
+    half = tmp_path / "half"
+    half.mkdir()
+    assert "half is not a run: config.json is missing" in refused(capsys, "sample", half)
+    shutil.copy(trained / "config.json", half)
+    assert "has not finished training" in refused(capsys, "sample", half)
+    whole = (trained / "pair.pt").read_bytes()
+    (half / "pair.pt").write_bytes(whole[: len(whole) // 2])
+    assert "pair.pt is damaged" in refused(capsys, "sample", half)
+    saved = load_checkpoint(trained / "pair.pt", {"config"})
+    for wrong, message in (
+        ({"preset": "cpu"}, "was written by another version of minipig; train again"),
+        ({"preset": "huge"}, "was written by another version of minipig; train again"),
+        ({"colour": 1}, "was written by another version of minipig; train again"),
+        ({"rule": "none"}, "unknown rule none"),
+        ({"schedule": "none"}, "unknown schedule none"),
+    ):
+        save_checkpoint(half / "pair.pt", saved | {"config": saved["config"] | wrong})
+        assert message in refused(capsys, "sample", half)
+    save_checkpoint(half / "pair.pt", {})
+    assert "pair.pt is not a checkpoint of minipig" in refused(capsys, "sample", half)
+
+
+def test_an_output_that_cannot_be_written(tmp_path, capsys):
+    """A file in the place of the folder gives the error of a read-only place, also to root."""
+    (tmp_path / "file").write_text("")
+    assert "Not a directory" in refused(capsys, "train", *TINY, "--out", tmp_path / "file" / "run")
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    line = refused(capsys, "train", *TINY, "--out", tmp_path / "run")
+    assert "No space left on device; what was saved is kept" in line
+    assert "change --out, and repeat the command" in line
+
+
+def test_as_a_process_without_traceback(tmp_path):
+    command = [sys.executable, "-m", "minipig", "train", "--data", "nowhere"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"minipig: nowhere/images is not a folder.*\n", done.stderr)
+
+
+def test_importing_the_package_has_no_side_effect(tmp_path):
+    code = (
+        "import torch; s = torch.get_rng_state(); import minipig.cli, minipig.commands; "
+        "print(torch.equal(s, torch.get_rng_state()))"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True\n", "") and not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_command_says_how_to_resume(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    for name in ("run_table", "run_bench", "run_solvers"):
+        monkeypatch.setattr(commands, name, interrupted)
+    resume = "minipig: stopped; repeat the same command to resume\n"
+    assert run("table2", "--out", tmp_path / "t") == 130
+    assert capsys.readouterr().err == resume
+    out = tmp_path / "b.json"
+    assert run("bench", "--out", out) == 130
+    assert capsys.readouterr().err == f"minipig: stopped; what was measured is in {out}\n"
+    assert run("bench", "--solvers", tmp_path, "--out", out) == 130
+    assert capsys.readouterr().err == resume
+
+
+def test_the_table_commands_pass_their_options_on(tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(commands, "run_table", lambda *arguments: calls.append(arguments))
+    options = "--folds 0 3 --rows PIG joint --steps 7 --pairs 60 --schedule cosine".split()
+    assert run("table1", *options, "--out", tmp_path) == 0
+    options = ["--data", "somewhere/set", "--size", "24x32", "--work", tmp_path / "w"]
+    assert run("table2", *options) == 0
+    first, second = calls
+    table, protocol, out, work, _, folds, rows = first
+    assert (table, folds, rows) == (1, [0, 3], ["PIG", "joint"])
+    assert protocol == Protocol(steps=7, pairs=60, schedule="cosine")
+    assert (out, work) == (tmp_path, tmp_path / "work")
+    table, protocol, out, work, _, folds, rows = second
+    assert (table, folds, rows) == (2, None, None)
+    assert protocol == Protocol(data="somewhere/set", size=(24, 32))
+    assert (out.as_posix(), work) == ("runs/tables/set", tmp_path / "w")
+    assert "written to runs/tables/set/table2.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options, n", [("--solvers", 400), ("--completions", 100), ("--solvers -n 7", 7)]
+)
+def test_the_bench_command_passes_its_options_on(tmp_path, monkeypatch, options, n):
+    calls = []
+    for name in ("run_solvers", "run_completions"):
+        monkeypatch.setattr(commands, name, lambda *arguments: calls.append(arguments))
+    kind, *more = options.split()
+    assert run("bench", kind, tmp_path / "run", *more, "--out", tmp_path / "b.json") == 0
+    ((out, trained, count, *_, folder),) = calls
+    assert (out, trained, count) == (tmp_path / "b.json", tmp_path / "run", n)
+    assert folder == tmp_path / "b"
+
+
+def test_the_lab_command_passes_its_options_on(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(commands, "run_lab", lambda *args, **options: calls.append((args, options)))
+    line = "lab --rows clean --seeds 1 --solver dpm++2m --schedule cosine --out".split()
+    assert run(*line, tmp_path / "l.json") == 0
+    (((out, work, _, protocol), options),) = calls
+    assert (out, work) == (tmp_path / "l.json", tmp_path / "l" / "work")
+    assert protocol == Protocol(measured=256, schedule="cosine")
+    assert options == dict(seeds=[1], names=["clean"], quick=False, solver="dpm++2m")
+
+
+def test_tables_refuse_unknown_folds_rows_and_folders(tmp_path, capsys):
+    out = tmp_path / "o"
+    line = refused(capsys, "table2", "--folds", 5, "--out", out)
+    assert "folds run from 0 to 4, not 5" in line
+    line = refused(capsys, "table2", "--rows", "PIG", "DDIM", "--out", out)
+    assert "table 2 has no row DDIM; its rows are real, fresh, classical, LDM" in line
+    line = refused(capsys, "table1", "--data", tmp_path / "nothing", "--out", out)
+    assert "nothing/images is not a folder" in line
+    assert not out.exists()
+
+
+def test_a_lack_of_memory_is_told_with_what_helps():
+    """For train a smaller batch would be another training, which the same folder refuses."""
+    for command, remedy in (
+        ("train", "--accumulate 2"),
+        ("sample RUN", "give a lower --batch"),
+        ("table1", "smaller --size"),
+    ):
+        error = torch.OutOfMemoryError("CUDA out of memory")
+        line = explain(error, parser().parse_args(command.split()))
+        assert line.startswith("out of memory; ") and remedy in line
+
+
+def test_the_rule_previous_is_sampled_in_the_steps_it_is_trained_for(tmp_path, capsys):
+    line = refused(capsys, "demo", "--rule", "previous", "--out", tmp_path / "demo")
+    assert "Previous was trained for 256 uniform steps; sample with these" in line
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize("kind", ["--solvers", "--completions"])
+def test_a_benchmark_is_written_to_a_file(trained, tmp_path, capsys, kind):
+    line = refused(capsys, "bench", kind, trained, "--out", tmp_path / "bb")
+    assert f"--out is a file, such as {tmp_path}/bb.json" in line
+
+
+def test_an_error_that_mentions_memory_is_not_a_lack_of_it(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setitem(commands.COMMANDS, "phantoms", fails)
+    with pytest.raises(RuntimeError, match="illegal"):
+        run("phantoms", "--out", "nowhere")

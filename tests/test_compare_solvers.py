@@ -1,0 +1,134 @@
+"""The comparison of solvers in miniature: untrained networks, a few pairs, a few steps."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from minipig.data.checks import held_out
+from minipig.data.files import save_checkpoint
+from minipig.evidence import judge
+from minipig.evidence.bench import compare_solvers as solvers
+from minipig.evidence.bench.compare_solvers import compare_solvers, run_solvers, table
+from minipig.training.run import Config, network
+
+CASES = {"slow": ("ddim", 3), "twin": ("ddim", 3), "fast": ("dpm++2m", 3)}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("JUDGE_PAIRS", 8), ("JUDGE_STEPS", 2), ("TEST_PAIRS", 4)):
+            patch.setattr(judge, name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of random networks; no layer is 0, so that solvers differ."""
+    config = Config(size=(16, 16), preset="tiny")
+    nets = {}
+    for i, name in enumerate(("model_x", "model_y")):
+        weights = network(config, i).state_dict()
+        draw = torch.Generator().manual_seed(i)
+        changes = {key: torch.randn(w.shape, generator=draw) for key, w in weights.items()}
+        nets[name] = {key: w + 0.05 * changes[key] for key, w in weights.items()}
+    folder = tmp_path_factory.mktemp("run")
+    save_checkpoint(folder / "pair.pt", {"config": asdict(config)} | nets)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def result(run, work):
+    return compare_solvers(run, 3, 2, CPU, work, CASES)
+
+
+def test_every_case_has_every_measure_for_every_seed(result):
+    assert list(result["measured"]) == ["slow", "twin", "fast", "fresh"] == list(result["summary"])
+    for name, rows in result["measured"].items():
+        assert len(rows) == 2
+        for row in rows:
+            assert set(row) == set(solvers.MEASURES) == set(result["summary"][name])
+            assert 0 <= row["agreement"] <= 1 and row["frechet"] > 0
+    asked = result["asked"]
+    assert asked["seeds"] == 2 and asked["n"] == 3 and asked["run"]["preset"] == "tiny"
+    assert set(result["seconds"]) == set(CASES) and min(result["seconds"].values()) > 0
+    assert set(result["machine"]) >= {"python", "torch", "device", "threads"}
+
+
+def test_equal_solvers_differ_by_nothing_and_others_by_something(result):
+    for measure in ("agreement", "frechet"):
+        twin = result["summary"]["twin"][measure]
+        assert twin["difference"] == twin["difference_error"] == 0
+        assert twin["mean"] == result["summary"]["slow"][measure]["mean"]
+    assert result["summary"]["fast"]["frechet"]["difference"] != 0
+
+
+def test_mean_and_error_are_those_of_the_seeds(result):
+    values = np.array([row["frechet"] for row in result["measured"]["fast"]])
+    paired = values - [row["frechet"] for row in result["measured"]["slow"]]
+    summary = result["summary"]["fast"]["frechet"]
+    assert summary["mean"] == pytest.approx(values.mean())
+    assert summary["error"] == pytest.approx(np.ptp(values) / 2)
+    assert summary["difference"] == pytest.approx(paired.mean())
+    assert summary["difference_error"] == pytest.approx(np.ptp(paired) / 2)
+
+
+def test_it_resumes(result, run, work, monkeypatch):
+    """Finished rows are not sampled again, a lost one comes out the same, a seed can be added."""
+    asked = []
+    sample_folder = solvers.sample_folder
+
+    def spy(folder, *args, **kwargs):
+        asked.append(folder.name)
+        return sample_folder(folder, *args, **kwargs)
+
+    monkeypatch.setattr(solvers, "sample_folder", spy)
+    same = compare_solvers(run, 3, 2, CPU, work, CASES)
+    assert same | {"seconds": 0} == result | {"seconds": 0} and asked == []
+    (work / "fast_1.json").unlink()
+    again = compare_solvers(run, 3, 2, CPU, work, CASES)
+    assert asked == ["fast_1"]
+    assert again["measured"] == result["measured"]
+    assert len(compare_solvers(run, 3, 3, CPU, work, CASES)["measured"]["slow"]) == 3
+    assert asked == ["fast_1", "slow_2", "twin_2", "fast_2"]
+    with pytest.raises(ValueError, match="another configuration"):
+        compare_solvers(run, 4, 2, CPU, work, CASES)
+
+
+def test_the_table_has_a_line_for_each_case(result):
+    lines = table(result).splitlines()
+    names = ["slow", "twin", "paired", "fast", "paired", "fresh", "paired"]
+    assert [line.split()[0] for line in lines[1:-1]] == names
+    assert all(title in lines[0] for title in solvers.MEASURES.values())
+    assert lines[3].split()[1:4] == ["+0.000", "±", "0.000"]
+    assert lines[-1].endswith("2 seeds of 3 pairs")
+
+
+def test_the_file_contains_what_is_returned(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(solvers.compare_solvers, "__defaults__", (CASES,))
+    out = tmp_path / "results" / "solvers.json"
+    result = run_solvers(out, run, 2, 2, CPU, tmp_path / "work")
+    assert json.loads(out.read_text()) == json.loads(json.dumps(result))
+    assert table(result) in capsys.readouterr().out
+
+
+def test_a_run_on_other_data_is_refused(run, tmp_path):
+    saved = torch.load(run / "pair.pt", weights_only=True)
+    for change, message in (
+        ({"data": "somewhere"}, "was trained on somewhere; --solvers needs a run on phantoms"),
+        ({"seed": held_out("solvers")}, "seed 3001 draws the held-out phantoms solvers"),
+    ):
+        save_checkpoint(tmp_path / "pair.pt", saved | {"config": saved["config"] | change})
+        with pytest.raises(ValueError, match=message):
+            compare_solvers(tmp_path, 2, 2, CPU, tmp_path / "work", CASES)
+    with pytest.raises(ValueError, match="seeds must be at least 2"):
+        compare_solvers(run, 2, 1, CPU, tmp_path / "work", CASES)

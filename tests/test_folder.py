@@ -1,0 +1,206 @@
+"""Folders of pairs: what is read, and which error each fault raises."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from minipig.data.folder import PairFolder
+
+
+def write(root, name="a.png", image=None, mask=None, **more):
+    """One pair of 12x16 pixels: a grey ramp and a square lesion, unless given."""
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True, exist_ok=True)
+    ramp = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
+    square = np.zeros((12, 16), np.uint8)
+    square[3:8, 5:11] = 255
+    Image.fromarray(ramp if image is None else image).save(root / "images" / name, **more)
+    Image.fromarray(square if mask is None else mask).save(root / "masks" / name)
+    return ramp, square
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "tiff", "bmp", "pgm", "PNG"])
+def test_lossless_formats_are_read_exactly(tmp_path, suffix):
+    ramp, square = write(tmp_path, f"a.{suffix}")
+    pairs = PairFolder(tmp_path)
+    x0, y0 = pairs[:]
+    assert pairs.names == [f"a.{suffix}"] and pairs.size == (12, 16)
+    assert torch.allclose(y0[0, 0], torch.from_numpy(ramp / 127.5 - 1).float(), atol=1e-6)
+    assert torch.equal(x0[0, 0] > 0, torch.from_numpy(square > 0))
+    assert set(x0.unique().tolist()) == {-1.0, 1.0}
+
+
+def test_jpeg_images_with_png_masks(tmp_path):
+    ramp, square = write(tmp_path, "a.jpg", quality=95)
+    (tmp_path / "masks" / "a.jpg").unlink()
+    Image.fromarray(square).save(tmp_path / "masks" / "a.png")
+    pairs = PairFolder(tmp_path)
+    assert (pairs.images[0, 0] - torch.from_numpy(ramp / 127.5 - 1)).abs().mean() < 0.05
+    assert pairs.names == ["a.jpg"] and torch.equal(pairs.masks[0, 0], torch.from_numpy(square > 0))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bit_equals_eight_bit(tmp_path, suffix):
+    ramp, _ = write(tmp_path / "eight", f"a.{suffix}")
+    write(tmp_path / "sixteen", f"a.{suffix}", image=ramp.astype(np.uint16) * 257)
+    assert torch.allclose(
+        PairFolder(tmp_path / "eight").images, PairFolder(tmp_path / "sixteen").images, atol=1e-6
+    )
+
+
+def test_colour_becomes_luminance(tmp_path):
+    ramp, _ = write(tmp_path / "grey")
+    write(tmp_path / "rgb", image=np.stack([ramp] * 3, axis=-1))
+    assert torch.allclose(
+        PairFolder(tmp_path / "grey").images, PairFolder(tmp_path / "rgb").images, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("low,high", [(0, 1), (0, 255), (0, 17)])
+def test_the_larger_of_two_values_is_the_lesion(tmp_path, low, high):
+    mask = np.full((12, 16), low, np.uint8)
+    mask[2:5, 2:5] = high
+    write(tmp_path, mask=mask)
+    assert PairFolder(tmp_path).masks.sum() == 9
+
+
+def test_resizing_keeps_the_aspect_and_masks_binary(tmp_path):
+    image = np.full((40, 20), 200, np.uint8)
+    image[0, 0] = 10
+    mask = np.zeros((40, 20), np.uint8)
+    mask[10:30, 5:15] = 255
+    write(tmp_path, image=image, mask=mask)
+    pairs = PairFolder(tmp_path, (20, 20))
+    assert pairs.size == (20, 20) and pairs.masks.dtype == torch.bool
+    darkest, brightest = torch.tensor(10 / 127.5 - 1), torch.tensor(200 / 127.5 - 1)
+    assert torch.allclose(pairs.images[0, 0, :, :5], darkest)
+    assert torch.allclose(pairs.images[0, 0, 5:, 5:15], brightest)
+    assert pairs.masks[0, 0, 5:15, 7:12].all() and not pairs.masks[0, 0, :, :5].any()
+    assert abs(pairs.masks.sum() - 50) <= 10
+    assert PairFolder(tmp_path, (80, 64)).size == (80, 64)  # enlarging works too
+
+
+def test_manifest_may_have_a_byte_order_mark_and_more_columns(tmp_path):
+    write(tmp_path)
+    (tmp_path / "manifest.csv").write_text(
+        "\ufeffpatient,view,name\nP7,CC,a.png\n", encoding="utf-8"
+    )
+    assert PairFolder(tmp_path).patients == ["P7"]
+
+
+def test_empty_and_full_masks_are_allowed_and_counted_in_notes(tmp_path):
+    write(tmp_path, "a.png", mask=np.zeros((12, 16), np.uint8))
+    write(tmp_path, "b.png", mask=np.full((12, 16), 255, np.uint8))
+    write(tmp_path, "c.png")
+    pairs = PairFolder(tmp_path)
+    assert pairs.notes == ["1 of 3 masks are empty at 12x16", "1 of 3 masks are full at 12x16"]
+    joined = pairs.subset([0]) + pairs.subset([1])
+    assert joined.notes == pairs.notes  # once, though both parts have them
+    assert not pairs.masks[0].any() and pairs.masks[1].all()
+
+
+def test_lesions_lost_in_resizing_and_dark_files_are_in_notes(tmp_path):
+    mask = np.zeros((12, 16), np.uint8)
+    mask[0, 0] = 255
+    write(tmp_path, image=np.full((12, 16), 4095, np.uint16), mask=mask)
+    notes = PairFolder(tmp_path, (4, 4)).notes
+    assert notes[0] == "1 of 1 masks are too small to be seen at 4x4"
+    assert notes[1].startswith("the brightest pixel is 6.2% of the files' range; rescale files of")
+
+
+# Each of these raises one clear line: the file, what is wrong, what to do.
+
+
+def image_alone(root):
+    (root / "masks" / "a.png").unlink()
+
+
+def mask_alone(root):
+    (root / "images" / "a.png").unlink()
+
+
+def other_size(root):
+    write(root, mask=np.zeros((12, 15), np.uint8))
+
+
+def many_values(root):
+    write(root, mask=np.arange(192, dtype=np.uint8).reshape(12, 16) // 64)
+
+
+def not_an_image(root):
+    (root / "images" / "a.png").write_bytes(b"no image at all")
+
+
+def truncated(root):
+    whole = (root / "images" / "a.png").read_bytes()
+    (root / "images" / "a.png").write_bytes(whole[: len(whole) // 2])
+
+
+def zero_bytes(root):
+    (root / "masks" / "a.png").write_bytes(b"")
+
+
+def no_pairs(root):
+    for part in ("images", "masks"):
+        (root / part / "a.png").unlink()
+
+
+def two_of_a_name(root):
+    Image.fromarray(np.zeros((12, 16), np.uint8)).save(root / "masks" / "a.bmp")
+
+
+def floating_point(root):
+    (root / "images" / "a.png").unlink()
+    Image.fromarray(np.zeros((12, 16), np.float32)).save(root / "images" / "a.tif")
+
+
+def not_text(root):
+    (root / "manifest.csv").write_bytes(b"name,patient\na.png,\xff\xfe")
+
+
+def missing_column(root):
+    (root / "manifest.csv").write_text("name,person\na.png,1\n")
+
+
+def missing_row(root):
+    (root / "manifest.csv").write_text("name,patient\nb.png,1\n")
+
+
+BROKEN = {
+    image_alone: "images/a.png has no partner .*masks/a.png; add it, or remove a.png",
+    mask_alone: "masks/a.png has no partner .*images/a.png; add it, or remove a.png",
+    other_size: "images/a.png is 12x16 but .*masks/a.png is 12x15 .*must have the same size",
+    many_values: r"masks/a.png has 3 values \(0, 1, 2\); a mask must hold two: threshold it first",
+    not_an_image: "images/a.png cannot be read as an image",
+    truncated: "images/a.png cannot be read as an image",
+    zero_bytes: "masks/a.png cannot be read as an image",
+    no_pairs: r"/images and .*/masks contain no images \(.*\.png .*\); add pairs",
+    two_of_a_name: "masks/a.png and a.bmp have the same name; keep one",
+    floating_point: "a.tif has 32-bit or floating-point values; save it with 8 or 16 bits",
+    not_text: r"manifest.csv is not a CSV table in UTF-8 \(.*; correct or remove it",
+    missing_column: "manifest.csv has the columns .*; it needs name and patient",
+    missing_row: "manifest.csv names no patient for a.png; add the row a.png,PATIENT or remove",
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN, ids=lambda f: f.__name__)
+def test_each_fault_raises_its_own_error(tmp_path, damage):
+    write(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=BROKEN[damage]):
+        PairFolder(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere/images is not a folder"):
+        PairFolder(tmp_path / "nowhere")
+
+
+def test_unequal_sizes_need_one_size(tmp_path):
+    write(tmp_path)
+    write(tmp_path, "b.png", image=np.zeros((9, 9), np.uint8), mask=np.zeros((9, 9), np.uint8))
+    problem = "b.png is 9x9 but the first image is 12x16; give one size for all"
+    with pytest.raises(ValueError, match=problem):
+        PairFolder(tmp_path)
+    assert len(PairFolder(tmp_path, (16, 16))) == 2

@@ -1,0 +1,89 @@
+"""The judge: agreement of pairs that agree and that do not, and segmenters from outside."""
+
+import pytest
+import torch
+from torch import nn
+
+from minipig.data.pairs import Pairs
+from minipig.data.phantoms import phantoms
+from minipig.evidence import judge as judge_file
+from minipig.evidence.judge import (
+    measure_agreement,
+    pair_agreement,
+    score_pairs,
+    train_judge,
+    train_segmenter,
+)
+from minipig.segmentation import SegmentationUNet
+from minipig.training.loop import Training
+from minipig.training.run import Config, load_data
+
+CPU = torch.device("cpu")
+SHORT = Training(steps=3, batch=4, seed=5)
+
+
+class OneLayer(nn.Module):
+    """A segmenter from outside of the package."""
+
+    def __init__(self, kernel: int = 3):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, kernel, padding=kernel // 2)
+
+    def forward(self, y):
+        return self.layer(y)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Small judges."""
+    for name, value in (("JUDGE_PAIRS", 8), ("JUDGE_STEPS", 2), ("TEST_PAIRS", 6)):
+        monkeypatch.setattr(judge_file, name, value)
+
+
+def test_agreement_falls_when_masks_are_exchanged():
+    """A judge trained for a moment on easy pairs: bright lesions. Rolling the masks by one pair
+    breaks the agreement.
+    """
+    pairs = phantoms(64, (16, 16), seed=8)
+    easy = Pairs(pairs.masks, torch.where(pairs.masks, 1.0, -1.0), pairs.names, pairs.patients)
+    judge = train_segmenter(easy, Training(steps=40, batch=16, rate=3e-3, warmup=5))
+    swapped = Pairs(pairs.masks.roll(4, 0), easy.images, pairs.names, pairs.patients)
+    assert pair_agreement(judge, easy) > 0.9 > 0.5 > pair_agreement(judge, swapped)
+    assert set(score_pairs(judge, easy)) == {"dice", "iou", "precision", "recall"}
+    assert pair_agreement(judge, easy) == score_pairs(judge, easy)["dice"]
+    assert not any(torch.isnan(p).any() for p in judge.parameters())
+
+
+def test_train_segmenter_takes_any_factory_of_a_segmenter(tmp_path):
+    pairs = phantoms(8, (16, 16), seed=3)
+    nets = [train_segmenter(pairs, SHORT, build=lambda: OneLayer(5)) for _ in range(2)]
+    weights = [net.layer.weight for net in nets]
+    assert isinstance(nets[0], OneLayer) and weights[0].shape == (1, 1, 5, 5)
+    assert torch.equal(*weights)  # initialised by the seed, whatever the network
+    assert set(score_pairs(nets[0], pairs)) == {"dice", "iou", "precision", "recall"}
+    assert isinstance(train_segmenter(pairs, SHORT), SegmentationUNet)
+    checkpoint = tmp_path / "one.ckpt"
+    once = train_segmenter(pairs, SHORT, CPU, checkpoint, build=OneLayer)
+    again = train_segmenter(pairs, SHORT, CPU, checkpoint, build=OneLayer)
+    assert torch.equal(once.layer.weight, again.layer.weight)
+    with pytest.raises(ValueError, match="one.ckpt"):
+        train_segmenter(pairs, SHORT, CPU, checkpoint)  # of another architecture
+
+
+def test_train_judge_takes_one_too_and_returns_fresh_pairs(few, tmp_path, capsys):
+    config = Config(size=(16, 16), pairs=8, preset="tiny")
+    judge, fresh = train_judge(config, CPU, tmp_path / "own.ckpt", OneLayer)
+    assert isinstance(judge, OneLayer) and len(fresh) == 6 and fresh.size == (16, 16)
+    assert isinstance(train_judge(config, CPU, tmp_path / "unet.ckpt")[0], SegmentationUNet)
+    found = measure_agreement(judge, fresh, fresh)
+    assert found["synthetic"] == found["fresh"] == pair_agreement(judge, fresh)
+    assert "pair agreement: synthetic" in capsys.readouterr().out
+
+
+def test_the_judge_of_a_folder_is_tested_on_its_held_out_patients(few, tmp_path):
+    phantoms(16, (16, 16), seed=4).save(tmp_path / "data")
+    settings = dict(data=str(tmp_path / "data"), size=(16, 16), preset="tiny", holdout=0.25)
+    config = Config(**settings)
+    _, fresh = train_judge(config, CPU, tmp_path / "judge.ckpt")
+    known, held_out = load_data(config)
+    assert fresh.names == held_out.names and not set(fresh.patients) & set(known.patients)

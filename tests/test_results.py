@@ -1,0 +1,176 @@
+"""The numbers in the READMEs are those of the records in data_samples."""
+
+import json
+import re
+from math import inf
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from minipig.evidence.tables.hypotheses import gain, hypotheses, replicas
+from minipig.evidence.tables.protocol import Protocol
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "data_samples" / "results"
+README = " ".join((ROOT / "README.md").read_text().split())
+PAGE = (RESULTS / "README.md").read_text()
+N = Protocol.synthetic
+
+
+def load(name: str) -> dict:
+    return json.loads((RESULTS / name).read_text())
+
+
+def rows_of(folder: str, table: int = 2) -> dict:
+    return load(f"{folder}/table{table}.json")["rows"]
+
+
+def points(rows: dict, row: str, base: str = "real", key: str = "dice", **how) -> list[float]:
+    """A gain and its interval, in points."""
+    return [100 * value for value in gain(rows, row, base, key, **how)]
+
+
+def signed(mean: float, low: float, high: float) -> str:
+    """A gain as the tables write it: −1.4 (−7.3 to +4.4)."""
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})".replace("-", "−")
+
+
+def short(text: str) -> str:
+    """Without the zero before a point: .512."""
+    return re.sub(r"\b0\.", ".", text)
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± standard deviation, in percent."""
+    return f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f}"
+
+
+def table_below(header: str) -> dict[str, list[str]]:
+    """The table of PAGE whose header starts so: first cell -> the other cells."""
+    lines = PAGE.split(f"| {header}")[1].split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {first: others for first, *others in cells}
+
+
+def test_the_front_page():
+    phantom, ultrasound, mammograms = (rows_of(s) for s in ("phantom", "bus_uclm", "cdd_cesm"))
+    for rows, row, base, key in [
+        (phantom, f"real+PIG_{N}", "real", "fresh_dice"),
+        (phantom, "real+classical", "real", "fresh_dice"),
+        (phantom, f"real+ControlNet_{N}", "real", "fresh_dice"),
+        (ultrasound, f"real+PIG_{N}", f"real+SegGuidedDif_{N}", "dice"),
+        (ultrasound, f"real+PIG_{N}", "real", "dice"),
+        (ultrasound, "real+classical", "real", "dice"),
+    ]:
+        mean, low, high = points(rows, row, base, key)
+        shown = f"{mean:.1f} points ({low:.1f} to {high:.1f})".replace("-", "−")
+        assert shown in README, row
+    assert f"{100 * np.mean(phantom['real']['fresh_dice']):.1f} %" in README
+    for row in ("joint", "SegGuidedDif", "PIG"):  # no generator's pairs help on mammograms
+        assert points(mammograms, f"real+{row}_{N}")[0] < 0
+
+
+def test_the_main_job():
+    metrics = json.loads((ROOT / "data_samples/runs/phantom32/metrics.json").read_text())
+    names = {
+        "real only": "real",
+        "real + synthetic": "real+synthetic",
+        "real + as many fresh real": "real+fresh",
+    }
+    shown = table_below("training set | Dice")
+    assert set(shown) == set(names)
+    real = 100 * np.array(metrics["segmentation"]["real"]["dice"])
+    for label, name in names.items():
+        found = metrics["segmentation"][name]
+        more = 100 * np.array(found["dice"]) - real
+        text = f"{more.mean():+.1f}, standard error {stats.sem(more):.1f}" if more.any() else ""
+        scores = [spread(found[key]) for key in ("dice", "iou", "precision", "recall")]
+        assert shown[label] == [*scores, text], label
+    for value in metrics["pair_agreement"].values():
+        assert short(f"{value:.3f}") in PAGE
+
+
+def test_the_tables_on_phantoms():
+    one, two = rows_of("phantom", 1), rows_of("phantom", 2)
+    _, again = replicas(RESULTS / "phantom_replicas")
+    names = {name: name for name in ("LDM", "joint", "SegGuidedDif", "PIG", "ControlNet")}
+    names |= {r"PIG, shown the sign of $\hat x_0$": "PIG-sign"}
+    names |= {"classical augmentation": "classical", "as many fresh real pairs": "fresh"}
+    shown = table_below("pairs of | Fréchet distance")
+    assert set(shown) == set(names) | {"(real only)"}
+    assert shown["(real only)"][2] == spread(two["real"]["fresh_dice"])
+    for label, name in names.items():
+        row = "real+classical" if name == "classical" else f"real+{name}_{N}"
+        fd = one.get(name, {}).get("fd", [])
+        distance = short(f"{np.mean(fd):.3f} ± {np.std(fd, ddof=1):.3f}") if fd else ""
+        own = signed(*points(two, row))
+        fresh = signed(*points(two, row, key="fresh_dice"))
+        repeated = signed(*points(again, row, parts=inf)) if row in again else ""
+        cells = [distance, own, spread(two[row]["fresh_dice"]), fresh, repeated]
+        assert shown[label] == cells, label
+
+
+def test_the_hypotheses():
+    folds = hypotheses(rows_of("phantom", 1), rows_of("phantom", 2), Protocol())
+    again = hypotheses(*replicas(RESULTS / "phantom_replicas"), Protocol(), parts=inf)
+    shown = table_below("hypothesis | bound")
+    for name, (bound, *cells) in zip(folds, shown.values()):
+        for h, cell in zip((folds[name], again[name]), cells):
+            values = [h["estimate"], *h["interval"]]
+            if name == "H1":
+                assert bound == short(f"{h['side']} {h['bound']}")
+                assert cell == short("{:.2f} ({:.2f} to {:.2f})".format(*values))
+            else:
+                assert bound == f"{h['side']} {100 * h['bound']:.2f}"
+                assert cell == signed(*(100 * value for value in values))
+
+
+def test_the_tables_on_real_lesions():
+    mammograms, ultrasound = rows_of("cdd_cesm"), rows_of("bus_uclm")
+    names = {name: f"real+{name}_{N}" for name in ("joint", "SegGuidedDif", "PIG")}
+    names |= {"classical augmentation": "real+classical"}
+    names |= {"classical augmentation and PIG": f"real+classical+PIG_{N}"}
+    shown = table_below("pairs of | mammograms")
+    real = shown.pop("(real only, Dice in percent)")
+    assert real == [spread(rows["real"]["dice"]) for rows in (mammograms, ultrasound)]
+    assert set(shown) == set(names)
+    for label, row in names.items():
+        cells = [signed(*points(rows, row)) for rows in (mammograms, ultrasound)]
+        assert shown[label] == cells, label
+
+
+def test_the_lab():
+    rows = load("lab.json")["rows"]
+    shown = table_below("variant | what model_y is shown")
+    assert len(shown) == 3
+    for label, (_, *cells) in shown.items():
+        row = rows[label.split("`")[1]]
+        found = [f"{np.mean(row[k]):.3f} ± {stats.sem(row[k]):.3f}" for k in ("fd", "agreement")]
+        assert cells == [short(text) for text in found], label
+        assert row["calls"] <= rows["clean"]["calls"]
+
+
+def test_the_solvers():
+    summary = load("solvers.json")["summary"]
+    shown = table_below("walk | pair agreement")
+    labels = {"DDIM, 256": "ddim-256", "dpm++2m, 25": "dpm++2m-25", "dpm++2m, 100": "dpm++2m-100"}
+    for label, name in (labels | {"DDIM, 25": "ddim-25"}).items():
+        (cells,) = [cells for walk, cells in shown.items() if walk.startswith(f"{label} steps")]
+        agreement, distance = summary[name]["agreement"], summary[name]["frechet"]
+        assert cells == [
+            short(f"{agreement['mean']:.3f} ± {agreement['error']:.3f}"),
+            f"{distance['mean']:.2f} ± {distance['error']:.2f}".replace("± 0.", "± ."),
+        ]
+
+
+def test_the_bench():
+    """The first table of speed, to the digits that it shows."""
+    rows = load("bench.json")["rows"]
+    names = ("ours", "ours-float32", "ours-remembering", "ours-groupnorm", "plain", "diffusers")
+    shown = table_below("network | seconds")
+    for name, (seconds, memory) in zip(names, shown.values()):
+        row = rows[f"train/{name}/paper/512/1"]
+        median, low, high = (f(row["seconds"]) for f in (np.median, min, max))
+        assert seconds == f"{median:.2f} ({low:.2f}–{high:.2f})", name
+        assert memory == f"{row['peak_bytes'] / 1e9:.2f} GB", name

@@ -259,7 +259,7 @@ def test_a_repeated_command_changes_nothing_and_another_layout_raises(busi, tmp_
     [
         (
             ["--images", "*.png"],
-            "give --images and --masks, or one --layout: busi, bus-uclm, isic2018",
+            "give --images and --masks, or --layout busi, bus-uclm, isic2018",
         ),
         (
             ["--images", "*.bmp", "--masks", "x"],

@@ -26,8 +26,9 @@ from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.runner import run_table
 from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.extras.solvers import SOLVERS
+from minipig.training.config import SETTINGS, Config, load_data
 from minipig.training.devices import pick_device, process_group, rank, several_processes
-from minipig.training.run import SETTINGS, Config, load_data, load_pair, train_pair, weights_of
+from minipig.training.run import load_pair, train_pair, weights_of
 from minipig.training.sampling import draw_figures, sample_folder
 from minipig.training.speed import Speed
 from minipig.worlds.verdict import BESIDE

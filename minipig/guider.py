@@ -1,8 +1,9 @@
 """Algorithm 1: the noisy pair, the loss of the diffusion guider model_x, and the loss of model_y.
 
-The guider model_x(x_t, t, y_t) denoises the mask and looks at the noisy slice. model_y(y_t, t,
-guide) denoises the slice; a *guide rule* says what it is shown. The paper gives no loss for
-model_y. It asks for x0_hat in sampling, and says that a network conditioned on clean masks will do.
+The guider model_x(x_t, y_t, t) denoises the mask and looks at the noisy slice. model_y(guide, y_t,
+t) denoises the slice; a *guide rule* says what it is shown. (So in the paper; in code both are
+called model(z_t, t, guide).) The paper gives no loss for model_y. It asks for x0_hat in sampling,
+and says that a network conditioned on clean masks will do.
 """
 
 from dataclasses import dataclass
@@ -64,7 +65,9 @@ class NoisyPair:
     def x0_hat(self) -> Tensor:
         """The frozen guider's estimate of the mask, Eq. (6): no gradient, no clipping."""
         if self.model_x is None:
-            raise ValueError("this rule reads x0_hat: train model_x first, and pass it as model_x")
+            raise ValueError(
+                "this rule reads x0_hat: train model_x first, and give it to fit: guider=model_x"
+            )
         with torch.no_grad():
             eps_x = self.model_x(self.xt, self.t, self.yt)
         return self.schedule.x0_hat(self.xt, self.t, eps_x)
@@ -77,7 +80,7 @@ def model_x_loss(model_x: Denoiser, pair: NoisyPair) -> Tensor:
 
 
 def model_y_loss(model_y: Denoiser, pair: NoisyPair, rule: "GuideRule") -> Tensor:
-    """The same for the slice: mean (eps_2 - model_y(y_t, t, guide))^2."""
+    """The same for the slice: mean (eps_2 - model_y(guide, y_t, t))^2; a rule may have its own."""
     eps_y = model_y(pair.yt, pair.t, rule.train(pair))
     return (pair.eps_2 - eps_y).square().mean()
 
@@ -95,7 +98,7 @@ class GuideRule(Protocol):
 
     Optional methods:
         loss(model_y, pair) -> scalar    replaces model_y_loss(model_y, pair, rule) in training
-        asks(model_y) -> Denoiser        replaces model_y in sampling, to call it twice, say
+        asks(model_y) -> Denoiser        called instead of model_y in sampling
     Optional attributes:
         steps                            the rule is trained for this number of sampling steps
         pixelwise = False                the guide at a pixel depends on others: no exact verdict

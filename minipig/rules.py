@@ -1,6 +1,9 @@
 """Guide rules: what model_y is shown, in training and in sampling. One small class each.
 
-`guider.GuideRule` says what a rule may return and which methods it may have.
+The paper gives no loss for model_y: it may be trained on clean masks (`Clean`, our default). The
+code that its authors released does otherwise: `Matched` with the loss of `LesionWeighted` in
+training, `Binarised` in sampling. guider.GuideRule says what a rule may return and which methods it
+may have. Write your own in a file such as notebooks/my_rule.py, and run it by --rule FILE.py:CLASS.
 """
 
 from functools import partial
@@ -16,7 +19,7 @@ from minipig.sampler import State
 
 
 class Clean:
-    """Trained on the clean mask x0, sampled with x0_hat: the paper's pretrained model_y."""
+    """Trained on the clean mask x0, sampled with its estimate x0_hat."""
 
     def train(self, pair: NoisyPair) -> Tensor:
         return pair.x0
@@ -26,7 +29,7 @@ class Clean:
 
 
 class Matched:
-    """Trained on the frozen guider's x0_hat, as the release does, and sampled with x0_hat."""
+    """Trained on the frozen guider's x0_hat, and sampled with x0_hat."""
 
     def train(self, pair: NoisyPair) -> Tensor:
         return pair.x0_hat
@@ -38,8 +41,8 @@ class Matched:
 class Previous:
     """Proposition 1 to the letter: x_{t-1}, the mask after its half of the step.
 
-    A sampler's steps are longer than one level. Training shows the mask that much further on, by
-    Eq. (9) with the chain's own noise: from t to the next level of a uniform grid of `steps` moves.
+    A sampler with `steps` uniform moves goes from t to a level s below t - 1, so training shows
+    x_s: Eq. (9) with the chain's own noise. Between the levels of this grid, s is interpolated.
     """
 
     def __init__(self, steps: int = 256):
@@ -105,7 +108,7 @@ class Sign(Clean):
 
 
 class Binarised(Matched):
-    """The release's guide: trained on x0_hat; in sampling x0_hat is clamped, smoothed and made ±1.
+    """The released code's guide: as Matched, but in sampling x0_hat is smoothed and made ±1.
 
     Smoothed by a mean of `window` x `window` pixels (odd), and cut at three quarters of the way
     from each sample's smallest value to its largest.
@@ -125,7 +128,7 @@ class Binarised(Matched):
 
 
 class LesionWeighted(Matched):
-    """The release's loss: Matched, each pixel weighted by sigmoid(x0_hat).
+    """The released code's loss: as Matched, but each pixel is weighted by sigmoid(x0_hat).
 
     A pixel at 1 weighs e = 2.7 times as much as one at -1. The weight depends on the guide alone,
     so the ideal answer is unchanged.
@@ -149,7 +152,7 @@ class Strength(Clean):
         self.w = w
 
     def train(self, pair: NoisyPair) -> Tensor:
-        chance = pair.eps_1[:, :1, :1, :1]  # standard normal, and nothing else here depends on it
+        chance = pair.eps_1[:, :1, :1, :1]  # N(0, 1), below -1.2816 once in ten; model_y sees none
         return torch.where(chance < -1.2816, torch.zeros_like(pair.x0), pair.x0)
 
     def asks(self, model_y: Denoiser) -> Denoiser:
@@ -161,20 +164,18 @@ class Strength(Clean):
 
 
 class Dithered(Clean):
-    """Ours: a mask at every step, which over the steps averages to the estimate.
+    """A mask ±1 at every step; over the steps the masks average to x0_hat. An idea of minipig's.
 
-    A pixel is lesion where its probability (1 + x0_hat) / 2 exceeds t times the golden ratio,
-    modulo 1: a threshold that fills (0, 1) evenly as the steps become many. So model_y sees masks
-    only, as in training, and a pixel of probability p is lesion in a share p of the steps; Sign,
-    whose threshold is always 1/2, rounds every doubt away. For one binary pixel model_y's answers
-    average to the mean of its answers over masks (the tower rule). The masks of many pixels are
-    level sets of the estimate, and not draws from its posterior.
+    A pixel is lesion where its probability (1 + x0_hat) / 2 exceeds a threshold, which fills (0, 1)
+    evenly as t falls. So model_y sees masks only, as in training, and a pixel of probability p is
+    lesion in a share p of the steps. Sign, whose threshold is always 1/2, drops every doubt. The
+    pixels share the threshold, so their masks are not draws from the posterior.
     """
 
-    GOLDEN = (5**0.5 - 1) / 2
+    GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill (0, 1) evenly
 
     def sample(self, state: State) -> Tensor:
-        lesion = (1 + state.x0_hat) / 2 > state.t * self.GOLDEN % 1
+        lesion = (1 + state.x0_hat) / 2 > (state.t * self.GOLDEN) % 1
         return torch.where(lesion, 1.0, -1.0).to(state.x0_hat)
 
 
@@ -203,8 +204,3 @@ def trained_as(name: str) -> str:
 def loss_of(rule: GuideRule) -> Callable[[Denoiser, NoisyPair], Tensor]:
     """The loss of model_y under this rule: its own, or model_y_loss."""
     return getattr(rule, "loss", partial(model_y_loss, rule=rule))
-
-
-def asked(rule: GuideRule, model_y: Denoiser) -> Denoiser:
-    """The denoiser that Algorithm 2 calls: what the rule makes of model_y, or model_y itself."""
-    return rule.asks(model_y) if hasattr(rule, "asks") else model_y

@@ -1,10 +1,9 @@
 """Algorithm 2: sample pairs, from noise to mask and slice.
 
-The two chains of Eq. (8), with the noise of Eq. (9) and (10), are reversed by joint steps, Eq.
-(11). By Proposition 1, Eq. (12), a joint step is a mask step followed by a slice step: one turn of
-the loop in `walk`, the block of Fig. 2. The loop knows two denoisers, a schedule, a grid and a
-guide rule, and nothing of networks: the ideal denoisers of an exactly known world can take their
-place.
+Two chains of noise, Eq. (8)-(10), are reversed together, Eq. (11). By Proposition 1, Eq. (12), a
+joint step is a mask step and then a slice step: one turn of the loop in `walk`, the block of
+Fig. 2. The loop knows two denoisers, a schedule, a grid and a guide rule, and nothing of networks:
+the ideal denoisers of an exactly known world can take their place.
 """
 
 from dataclasses import dataclass, replace
@@ -26,6 +25,11 @@ class PairModel:
     model_y: Denoiser
     schedule: Schedule
     rule: GuideRule
+
+    @property
+    def guided_y(self) -> Denoiser:
+        """model_y as the rule calls it in sampling: through `asks`, if the rule has it."""
+        return self.rule.asks(self.model_y) if hasattr(self.rule, "asks") else self.model_y
 
 
 @dataclass
@@ -53,11 +57,11 @@ def walk(
 
     Each chain is the reverse process of Eq. (4) by the step of Eq. (5); each is the other's
     condition. x_T, y_T: (B, C, H, W), standard normal. eta: 0 (the paper) is deterministic; 1 on a
-    grid of all levels is DDPM; above 0, `noise(shape)` draws the fresh eps of Eq. (7). clip: hold
-    x0_hat and y0_hat to [-1, 1]. The result is x0_hat and y0_hat of the last state.
+    grid of all levels is DDPM; above 0, noise((C, H, W)) -> (B, C, H, W) draws the fresh eps of
+    Eq. (7). clip: hold x0_hat and y0_hat to [-1, 1]. The last state's are the result.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must be from 0 (DDIM) to 1 (DDPM), not {eta}")
+    if not 0 <= eta <= 1 or (eta > 0 and noise is None):
+        raise ValueError(f"eta must be from 0 (DDIM) to 1 (DDPM), with noise if above 0; not {eta}")
     schedule = pair.schedule
     fresh = noise if eta > 0 else lambda shape: None
     x = x_T
@@ -69,7 +73,7 @@ def walk(
         x_next = schedule.step(x0_hat, eps_x, t, s, eta, fresh(x.shape[1:]))
         state = State(t, s, x, y, x0_hat, x_next, schedule)
         # eps_y = model_y(x0_hat, y_t, t): x0_hat takes the place of x_{t-1}; y0_hat by Eq. (6)
-        y0_hat, eps_y = denoise(pair.model_y, y, t, pair.rule.sample(state), schedule, clip)
+        y0_hat, eps_y = denoise(pair.guided_y, y, t, pair.rule.sample(state), schedule, clip)
         # p_y(y_{t-1} | x_{t-1}, y_t), the second factor of Eq. (12), by Eq. (7)
         y_next = schedule.step(y0_hat, eps_y, t, s, eta, fresh(y.shape[1:]))
         yield replace(state, y0_hat=y0_hat, y_next=y_next)
@@ -103,7 +107,7 @@ class Solver:
     def levels(self, pair: PairModel, steps: int | None = None) -> list[int]:
         """The grid. Raises ValueError for steps that the schedule or the rule does not allow."""
         grid = self.grid(pair.schedule, self.steps if steps is None else steps)
-        trained = getattr(pair.rule, "steps", None)
+        trained = getattr(pair.rule, "steps", None)  # optional: see GuideRule
         if trained is not None and grid != pair.schedule.grid(trained):
             rule = type(pair.rule).__name__
             raise ValueError(f"{rule} was trained for {trained} uniform steps; sample with these")

@@ -57,9 +57,7 @@ class Schedule:
         return f"Schedule({self.name}, T = {self.T}, abar_T = {self.abar[-1]:.3g})"
 
     def scales(self, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(abar_t) and sqrt(1 - abar_t), the weights of signal and noise, to multiply
-        `like`.
-        """
+        """sqrt(abar_t) and sqrt(1 - abar_t), weights of signal and noise, shaped like `like`."""
         abar = self._at(self.abar, t, like)
         return abar.sqrt().to(like.dtype), (1 - abar).sqrt().to(like.dtype)
 
@@ -84,9 +82,9 @@ class Schedule:
         return (zt - signal * x0_hat) / noise
 
     def sigma(self, t: Time, s: Time, eta: float, like: Tensor) -> Tensor:
-        """The standard deviation of the fresh noise of a move from level t to level s < t, float64.
+        """sigma of Eq. (7) for a move from level t to level s < t, float64.
 
-        eta: 0, the paper's choice, is DDIM; 1 is the true posterior's, and with s = t - 1 DDPM.
+        eta: 0, the paper's choice, is DDIM; 1 is the posterior's deviation, DDPM if s = t - 1.
         """
         abar_t = self._at(self.abar, t, like)
         abar_s = self._at(self.abar, s, like)
@@ -95,8 +93,7 @@ class Schedule:
     def step(self, x0_hat: Tensor, eps: Tensor, t: Time, s: Time, eta=0.0, fresh=None) -> Tensor:
         """Move from level t to level s < t: Eq. (7), with s in the place of t - 1.
 
-        sqrt(abar_s) x0_hat + sqrt(1 - abar_s - sigma^2) eps + sigma fresh; fresh: noise, if eta >
-        0.
+        sqrt(abar_s) x0_hat + sqrt(1 - abar_s - sigma^2) eps + sigma fresh; fresh: noise, if eta > 0
         """
         abar_s = self._at(self.abar, s, eps)
         sigma = self.sigma(t, s, eta, eps)
@@ -106,9 +103,7 @@ class Schedule:
         return z if eta == 0 else z + sigma.to(eps.dtype) * fresh
 
     def grid(self, steps: int) -> list[int]:
-        """Levels from T down to 0 in `steps` uniform moves; raises ValueError unless it is 1 to
-        T.
-        """
+        """Levels from T down to 0 in `steps` uniform moves; ValueError unless 1 <= steps <= T."""
         if not 1 <= steps <= self.T:
             raise ValueError(f"sampling steps must be from 1 to {self.T}, not {steps}")
         return [(self.T * i + steps // 2) // steps for i in range(steps, -1, -1)]

@@ -15,13 +15,11 @@ def generator(purpose: str, *key: int) -> torch.Generator:
     """A CPU generator that `purpose` and `key`, whole numbers of 0 or more, determine."""
     entropy = np.random.SeedSequence([zlib.crc32(purpose.encode()), len(key), *key])
     high, low = entropy.generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(high) << 31 | int(low) >> 1)  # 63 bits, as torch takes
+    return torch.Generator().manual_seed((int(high) << 31) | (int(low) >> 1))  # 63 bits
 
 
 class SampleNoise:
-    """Standard normal noise, row i of which depends on `seed` and on number i of `samples`
-    alone.
-    """
+    """Standard normal noise; its row i depends on `seed` and on number i of `samples` alone."""
 
     def __init__(self, seed: int, samples: range, device: torch.device | str = "cpu"):
         self.generators = [generator("sample", seed, i) for i in samples]

@@ -1,4 +1,7 @@
-"""The downstream task: a small U-Net that outlines lesions, its loss, and the scores of Table 2."""
+"""The downstream task: a small U-Net that outlines lesions, its loss, and the scores of Table 2.
+
+To try another network, give it as `build` to evidence.judge.train_segmenter.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +86,10 @@ def scores(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def predict(net: nn.Module, images: Tensor, batch: int = 256) -> Tensor:
-    """Logits of all images (N, 1, H, W) by `net` in evaluation mode, on its device; on the CPU."""
+    """Logits of all images (N, 1, H, W), computed on the device of `net` and returned on the CPU.
+
+    Leaves `net` in evaluation mode.
+    """
     net.eval()
     device = next(net.parameters()).device
     return torch.cat([net(part.to(device)).cpu() for part in images.split(batch)])

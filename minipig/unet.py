@@ -31,9 +31,7 @@ def time_embedding(t: Tensor, dim: int) -> Tensor:
 
 
 class ResBlock(nn.Module):
-    """Two convolutions, the time embedding between them, a shortcut: (B, C, H, W) -> (B, C', H,
-    W).
-    """
+    """Two convolutions with the time embedding between, and a shortcut. C -> C' channels."""
 
     def __init__(self, channels: int, out: int, time: int, groups: int):
         super().__init__()
@@ -79,7 +77,7 @@ class Stage(nn.Module):
         self.block = ResBlock(channels, out, time, groups)
         self.attention = Attention(out, groups) if attention else nn.Identity()
 
-    def forward(self, time: Tensor, h: Tensor, skip: Tensor | None = None) -> Tensor:
+    def forward(self, h: Tensor, time: Tensor, skip: Tensor | None = None) -> Tensor:
         if skip is not None:
             h = torch.cat([h, skip], dim=1)
         return self.attention(self.block(h, time))
@@ -93,8 +91,8 @@ class PairedUNet(nn.Module):
     attention: the levels with attention; 0 is the finest.
     fold: fold x fold pixels become channels before the first layer: 2 makes 32x32 a 16x16 task.
     predict: "eps", as in the paper, or "v" = sqrt(abar) eps - sqrt(1 - abar) z0 (Salimans and Ho
-    2022, arXiv 2202.00512), turned into eps = sqrt(1 - abar) z_t + sqrt(abar) v on `schedule`: the
-    noise takes a shortcut past a trunk too narrow to carry it. Either way the network returns eps.
+    2022, arXiv 2202.00512), turned into eps = sqrt(1 - abar) z_t + sqrt(abar) v on `schedule`: a
+    narrow network need not carry z_t's noise through to its end. Either way it returns eps.
     """
 
     def __init__(
@@ -140,7 +138,7 @@ class PairedUNet(nn.Module):
             if level < last:
                 self.shrink.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
                 skips.append(c)
-        self.skip_channels = tuple(skips)
+        self.skip_channels = tuple(skips)  # for ControlNet
         middle = [Stage(c, c, time, groups, attention=True), Stage(c, c, time, groups, False)]
         self.middle = nn.ModuleList(middle)
         self.up = nn.ModuleList()
@@ -162,10 +160,9 @@ class PairedUNet(nn.Module):
             raise ValueError(f"sides must be multiples of {self.multiple}, not {height}x{width}")
 
     def forward(self, z: Tensor, t: Tensor, guide: Tensor | None = None) -> Tensor:
-        """z_t (B, C, H, W), t (B,) integers 1..T, guide (B, G, H, W) or None -> eps like z_t,
-        float32.
+        """z_t (B, C, H, W), t (B,) integers 1..T, guide (B, G, H, W) or None -> eps like z_t.
 
-        Raises ValueError for a size that the levels do not divide, or another number of channels G.
+        eps is float32. Raises ValueError for a size that the levels do not divide, or another G.
         """
         self.check_size(*z.shape[2:])
         channels = 0 if guide is None else guide.shape[1]
@@ -187,13 +184,13 @@ class PairedUNet(nn.Module):
         down = iter(self.down)
         for level in range(len(self.shrink) + 1):
             for _ in range(self.blocks):
-                h = next(down)(time, h)
+                h = next(down)(h, time)
                 skips.append(h)
             if level < len(self.shrink):
                 h = self.shrink[level](h)  # (B, C, H, W) -> (B, C, H / 2, W / 2)
                 skips.append(h)
         for stage in self.middle:
-            h = stage(time, h)
+            h = stage(h, time)
         return h, skips
 
     def decode(self, h: Tensor, skips: list[Tensor], time: Tensor) -> Tensor:
@@ -202,16 +199,14 @@ class PairedUNet(nn.Module):
         up = iter(self.up)
         for level in range(len(self.shrink) + 1):
             for _ in range(self.blocks + 1):
-                h = next(up)(time, h, skips.pop())
+                h = next(up)(h, time, skips.pop())
             if level < len(self.grow):
                 # (B, C, H, W) -> (B, C, 2 H, 2 W)
                 h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return self.leave(h)
 
     def answer(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """eps from the last layer's prediction: (B, C fold^2, H / fold, W / fold) -> (B, C, H, W)
-        float32.
-        """
+        """eps from the last layer: (B, C fold^2, H / fold, W / fold) -> (B, C, H, W) float32."""
         out = F.pixel_shuffle(out, self.fold).float()
         if self.predict == "eps":
             return out

@@ -14,7 +14,8 @@ from minipig.data.checks import HELD_OUT, check_counts, check_seed, held_out
 from minipig.data.files import load_checkpoint, save_checkpoint
 from minipig.evidence.demo import Demo
 from minipig.evidence.tables.protocol import Protocol
-from minipig.training.run import Config, load_data, load_pair, train_pair
+from minipig.training.config import Config, load_data
+from minipig.training.run import load_pair, train_pair
 
 TINY = Config(pairs=8, size=(16, 16), preset="tiny", steps=1, batch=2)
 ENDS = [(use, seed) for use, seeds in HELD_OUT.items() for seed in {seeds[0], seeds[-1]}]

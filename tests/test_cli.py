@@ -20,7 +20,7 @@ from minipig.evidence.lab.runner import LAB
 from minipig.evidence.tables.protocol import Protocol
 from minipig.extras import solvers
 from minipig.schedule import SCHEDULES
-from minipig.training.run import SETTINGS, Config
+from minipig.training.config import SETTINGS, Config
 
 NAMES = list(COMMANDS)
 TABLES = {

@@ -12,7 +12,7 @@ from minipig.data.files import save_checkpoint
 from minipig.evidence import judge
 from minipig.evidence.bench import compare_solvers as solvers
 from minipig.evidence.bench.compare_solvers import compare_solvers, run_solvers, table
-from minipig.training.run import Config, network
+from minipig.training.config import Config, network
 
 CASES = {"slow": ("ddim", 3), "twin": ("ddim", 3), "fast": ("dpm++2m", 3)}
 CPU = torch.device("cpu")

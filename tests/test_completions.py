@@ -13,7 +13,7 @@ from minipig.evidence import judge, metrics
 from minipig.evidence.bench import completions, ensembles
 from minipig.evidence.bench.completions import brighter, near, run_completions
 from minipig.evidence.bench.ensembles import central, dice_of, forecast, with_interval
-from minipig.training.run import Config, network
+from minipig.training.config import Config, network
 
 CPU = torch.device("cpu")
 

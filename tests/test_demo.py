@@ -11,7 +11,7 @@ from minipig.data.phantoms import phantoms
 from minipig.evidence import demo as demo_file
 from minipig.evidence.demo import Demo, run_demo, segmentation_table, stopwatch
 from minipig.segmentation import SCORES
-from minipig.training.run import Config, load_data
+from minipig.training.config import Config, load_data
 
 CPU = torch.device("cpu")
 SMALL = Demo(Config(pairs=8, size=(16, 16), preset="tiny", seed=3), 6, 7, "dpm++2m")

@@ -140,5 +140,5 @@ def test_a_rule_that_only_needs_the_mask_does_not_call_the_guider():
 
 
 def test_matched_without_a_guider_is_refused():
-    with pytest.raises(ValueError, match="train model_x first, and pass it"):
+    with pytest.raises(ValueError, match="train model_x first, and give it"):
         Matched().train(pair(8))

@@ -15,8 +15,8 @@ from minipig.evidence.judge import (
     train_segmenter,
 )
 from minipig.segmentation import SegmentationUNet
+from minipig.training.config import Config, load_data
 from minipig.training.loop import Training
-from minipig.training.run import Config, load_data
 
 CPU = torch.device("cpu")
 SHORT = Training(steps=3, batch=4, seed=5)

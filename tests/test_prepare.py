@@ -257,10 +257,7 @@ def test_a_repeated_command_changes_nothing_and_another_layout_raises(busi, tmp_
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (
-            ["--images", "*.png"],
-            "give --images and --masks, or --layout busi, bus-uclm, isic2018",
-        ),
+        (["--images", "*.png"], "give --images and --masks, or --layout busi, bus-uclm, isic2018"),
         (
             ["--images", "*.bmp", "--masks", "x"],
             "src: --images *.bmp finds no images; correct --images or SRC",

@@ -1,10 +1,12 @@
 """Each guide rule against its equation, and the limits in which rules become one another."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from minipig.extras.solvers import SOLVERS
 from minipig.guider import NoisyPair, model_y_loss
 from minipig.rules import (
     RULES,
@@ -20,7 +22,6 @@ from minipig.rules import (
     Previous,
     Sign,
     Strength,
-    asked,
     loss_of,
     trained_as,
 )
@@ -53,8 +54,7 @@ def test_every_rule_trains_and_walks(name, schedule):
     weight = torch.ones(1, requires_grad=True)
     loss_of(rule)(lambda z, t, guide: weight * (z + guide), p).backward()
     assert weight.grad.isfinite().all() and rule.train(p).shape == p.x0.shape
-    model_y = asked(rule, lambda z, t, g: 0.1 * (z + g))
-    model = PairModel(lambda z, t, y: 0.1 * z, model_y, schedule, rule)
+    model = PairModel(lambda z, t, y: 0.1 * z, lambda z, t, g: 0.1 * (z + g), schedule, rule)
     for at in walk(model, *torch.randn(2, 3, 1, 8, 8), schedule.grid(8)):
         assert rule.sample(at).shape == at.xt.shape and rule.sample(at).isfinite().all()
     assert at.y0_hat.isfinite().all()
@@ -106,9 +106,15 @@ def test_a_rule_may_wrap_model_y_in_sampling():
     def model_y(z, t, guide):
         return z + guide
 
+    plain = PairModel(lambda z, t, y: 0.1 * z, model_y, SCHEDULE, Clean())
+    louder = replace(plain, rule=Louder())
     z = torch.ones(1, 1, 2, 2)
-    assert asked(Clean(), model_y) is model_y
-    assert torch.equal(asked(Louder(), model_y)(z, None, z), 4 * z)
+    assert plain.guided_y is model_y
+    assert torch.equal(louder.guided_y(z, None, z), 4 * z)
+    noise = torch.randn(2, 3, 1, 8, 8)
+    for solver in SOLVERS.values():  # every walk asks the rule
+        one, other = (next(solver.walk(p, *noise, SCHEDULE.grid(3))) for p in (plain, louder))
+        assert torch.equal(one.x0_hat, other.x0_hat) and not torch.equal(one.y0_hat, other.y0_hat)
 
 
 def test_a_guide_may_have_several_channels():
@@ -127,7 +133,7 @@ def test_a_guide_may_have_several_channels():
 
     rule = Both()
     assert loss_of(rule)(model_y, pair()).isfinite()
-    model = PairModel(lambda z, t, y: 0.1 * z, asked(rule, model_y), SCHEDULE, rule)
+    model = PairModel(lambda z, t, y: 0.1 * z, model_y, SCHEDULE, rule)
     *_, last = walk(model, *torch.randn(2, 3, 1, 8, 8), SCHEDULE.grid(3))
     assert last.y0_hat.shape == (3, 1, 8, 8)
 
@@ -242,7 +248,7 @@ def test_strength_drops_one_mask_in_ten_and_doubles_what_the_mask_says():
         return z + g.sin()
 
     def asked_with(w):
-        return asked(Strength(w), model_y)(z, None, guide)
+        return PairModel(None, model_y, SCHEDULE, Strength(w)).guided_y(z, None, guide)
 
     assert torch.allclose(asked_with(1.0), model_y(z, None, guide), atol=1e-6)
     assert torch.allclose(asked_with(3.0), z + 3 * guide.sin(), atol=1e-5)

@@ -16,7 +16,8 @@ from minipig.rules import Clean, Sign
 from minipig.sampler import sample
 from minipig.schedule import Schedule
 from minipig.training import run
-from minipig.training.run import Config, load_data, load_pair, network, train_pair, weights_of
+from minipig.training.config import Config, load_data, network
+from minipig.training.run import load_pair, train_pair, weights_of
 from minipig.unet import PairedUNet
 
 ROOT = Path(__file__).parent.parent
@@ -82,15 +83,15 @@ def test_held_out_phantoms_are_not_trained_on(use):
 
 
 def test_the_schedule_goes_by_its_name():
-    assert Config().noise == Schedule.linear()
-    assert Config(schedule="cosine").noise == Schedule.cosine()
+    assert Config().noise_schedule == Schedule.linear()
+    assert Config(schedule="cosine").noise_schedule == Schedule.cosine()
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_networks_are_built_on_the_schedule(name):
     config = Config(preset="tiny", schedule=name)
     net = network(config, 0)
-    assert type(net) is PairedUNet and net.predict == "v" and net.schedule == config.noise
+    assert type(net) is PairedUNet and net.predict == "v" and net.schedule == config.noise_schedule
     again = network(config, 0).state_dict()
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.values()))
     assert not torch.equal(net.enter.weight, network(config, 1).enter.weight)
@@ -252,7 +253,7 @@ def test_a_rule_that_is_trained_alike_may_sample_and_no_other(trained):
 def test_strength_wraps_model_y_in_sampling(tmp_path):
     config = replace(TINY, rule="strength")
     pair = train_pair(tmp_path / "run", config, load_data(config)[0], CPU)
-    assert not isinstance(pair.model_y, PairedUNet) and isinstance(pair.model_x, PairedUNet)
+    assert isinstance(pair.model_y, PairedUNet) and pair.guided_y is not pair.model_y
     masks, slices = next(sample(pair, 2, (16, 16), steps=2))
     assert slices.isfinite().all()
 

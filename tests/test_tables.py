@@ -233,7 +233,7 @@ def test_another_schedule_is_another_network_and_reaches_training_networks_and_s
     autoencoder = ("cosine", set())
     assert len(trained) == 7 and trained.count(autoencoder) == 1
     assert all(each in (autoencoder, ("cosine", {"cosine"})) for each in trained)
-    assert SMALL.noise.name == "linear"
+    assert SMALL.noise_schedule.name == "linear"
     with pytest.raises(ValueError, match="unknown schedule square; choose one of linear, cosine"):
         replace(SMALL, schedule="square")
 

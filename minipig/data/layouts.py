@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minipig.data.folder import SUFFIXES
+from minipig.data.images import SUFFIXES
 
 MASK_SUFFIXES = SUFFIXES | {".gif"}
 NARROWER = "make --masks or --images more specific"

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from minipig import plot
 from minipig.data import layouts
 from minipig.data.files import claim_folder, write_atomically, write_figure, write_json, write_png
-from minipig.data.folder import ImageError, fit_into, open_image, read_image, read_mask
+from minipig.data.images import ImageError, fit_into, open_image, read_image, read_mask
 from minipig.data.layouts import Layout
 
 SHOWN = 32  # pairs on the contact sheet

@@ -18,8 +18,9 @@ from minipig.extras.own_rules import find_rule
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel
 from minipig.segmentation import SCORES
+from minipig.training.config import Config, load_data
 from minipig.training.loop import Training
-from minipig.training.run import Config, load_data, train_pair
+from minipig.training.run import train_pair
 from minipig.training.sampling import draw_figures, sample_folder
 
 SEGMENTER_STEPS = 300
@@ -39,7 +40,7 @@ class Demo:
     def __post_init__(self):
         check_counts(1, synthetic=self.synthetic)
         rule = find_rule(self.pair.rule)()
-        pair = PairModel(None, None, self.pair.noise, rule)
+        pair = PairModel(None, None, self.pair.noise_schedule, rule)
         SOLVERS[self.solver].levels(pair, self.sampling_steps)  # raises if they do not fit
 
 

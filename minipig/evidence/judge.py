@@ -12,8 +12,8 @@ from minipig.data.phantoms import phantoms
 from minipig.guider import NoisyPair
 from minipig.seeds import seeded_network
 from minipig.segmentation import SCORES, SegmentationUNet, predict, scores, segmentation_loss
+from minipig.training.config import Config, load_data
 from minipig.training.loop import Training, finish, fit
-from minipig.training.run import Config, load_data
 from minipig.training.speed import Speed
 
 JUDGE_PAIRS = 8000  # fresh phantoms

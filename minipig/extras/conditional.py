@@ -58,9 +58,8 @@ def complete(
     mask: ±1; slice_: in [-1, 1]; NaN where a pixel is to be sampled, None if all are. The noise of
     a pair depends on `seed` and its number: first, first + 1, ... corrections: how often a step is
     repeated at each of `steps` levels. Default: none, by second order, if whole masks are given and
-    no slices, else 16 at 64 levels. Slices for given masks need a rule that is trained on clean
-    masks. Raises ValueError if nothing is given, if shapes or devices differ, or for values out of
-    range.
+    no slices, else 16 at 64 levels. Slices for given masks need a rule trained on clean masks.
+    Raises ValueError if nothing is given, if shapes or devices differ, or for values out of range.
     """
     if mask is None and slice_ is None:
         raise ValueError("no mask and no slice is given; to sample whole pairs, use sampler.sample")

@@ -34,8 +34,8 @@ def recompute(forward, *inputs: Tensor | None) -> Tensor:
 
 
 class RecomputedStage(Stage):
-    def forward(self, time: Tensor, h: Tensor, skip: Tensor | None = None) -> Tensor:
-        return recompute(super().forward, time, h, skip)
+    def forward(self, h: Tensor, time: Tensor, skip: Tensor | None = None) -> Tensor:
+        return recompute(super().forward, h, time, skip)
 
 
 class RecomputedLayers(nn.Sequential):

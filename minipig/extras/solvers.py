@@ -37,7 +37,7 @@ def second_order(
         x0_hat, eps_x = denoise(pair.model_x, x, t, y, schedule, clip)
         x_next = move(x, x0_hat, eps_x, t, s, last and last.x0_hat)
         state = State(t, s, x, y, x0_hat, x_next, schedule)
-        state.y0_hat, eps_y = denoise(pair.model_y, y, t, pair.rule.sample(state), schedule, clip)
+        state.y0_hat, eps_y = denoise(pair.guided_y, y, t, pair.rule.sample(state), schedule, clip)
         state.y_next = move(y, state.y0_hat, eps_y, t, s, last and last.y0_hat)
         yield state
         x = state.x_next

@@ -8,7 +8,7 @@ from minipig.data.files import load_checkpoint, locked, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.schedule import Schedule
 from minipig.training.devices import rank
-from minipig.training.losses import Losses
+from minipig.training.loss_log import LossLog
 
 KEYS = {"training", "data", "step", "losses", "model", "average", "optimiser"}
 
@@ -27,7 +27,7 @@ class Checkpoint:
         schedule: Schedule,
         progress,
         optimiser,
-        losses: Losses,
+        losses: LossLog,
     ):
         self.path = path
         self.training = training
@@ -111,8 +111,8 @@ class Checkpoint:
             schedule = Schedule.linear()  # older checkpoints do not name theirs
         if schedule != self.schedule:
             raise ValueError(
-                f"{path} was made on {schedule}, not {self.schedule}; "
-                "use that schedule, or another folder"
+                f"{path} was made on the schedule {schedule.name}, not {self.schedule.name}; "
+                "use that one, or another folder"
             )
 
 
@@ -124,7 +124,7 @@ def checkpointed(
     schedule: Schedule,
     progress,
     optimiser,
-    losses: Losses,
+    losses: LossLog,
 ) -> Iterator[Checkpoint]:
     """Resume `path` if it exists, and keep other processes from training into it; None: neither.
 

@@ -9,10 +9,10 @@ from torch import distributed
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device asked for; by default cuda if there is one, else cpu. Under torchrun each process
-    gets its own GPU.
+    """The device asked for; by default cuda if there is one, else cpu.
 
-    Raises ValueError for a device that this machine does not have.
+    Under torchrun each process gets its own GPU. Raises ValueError for a device
+    that this machine does not have.
     """
     if name in (None, "cuda") and torch.cuda.is_available():
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if several_processes() else "cuda"
@@ -29,8 +29,7 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 autocast pays: on any recent GPU, and on a CPU that multiplies bfloat16 in
-    tiles (AMX).
+    """Whether bfloat16 autocast pays: on a recent GPU, and on a CPU with bfloat16 tiles (AMX).
 
     At 32x32 a CPU with AVX-512 BF16 alone takes 1.3 to 1.4 times as long a step as in float32.
     """
@@ -41,9 +40,7 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def waits_for_results(device: torch.device) -> bool:
-    """Whether a call returns after its work is done (a CPU), so that reading a number costs
-    nothing.
-    """
+    """Whether a call returns after its work is done (a CPU), so that reading a number is free."""
     return device.type == "cpu"
 
 
@@ -60,9 +57,8 @@ def process_group(device: torch.device):
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    warnings.filterwarnings(
-        "ignore", "Grad strides do not match bucket view strides"
-    )  # of 1x1 convolutions; harmless
+    # of 1x1 convolutions; harmless
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
@@ -71,9 +67,7 @@ def process_group(device: torch.device):
 
 
 def rank() -> tuple[int, int]:
-    """This process's number, and the number of processes: (0, 1) if it is alone. Process 0 writes
-    all files.
-    """
+    """This process's number (0 writes all files), and the number of processes."""
     if not distributed.is_initialized():
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()

@@ -1,6 +1,6 @@
 """The training loop: one for every network, a generator that yields after each step.
 
-Beside it, each readable alone: checkpoint.py (save and resume), losses.py (read and check the
+Beside it, each readable alone: checkpoint.py (save and resume), loss_log.py (read and check the
 losses), speed.py (the backward pass in parts, in bfloat16, over several processes).
 """
 
@@ -21,7 +21,7 @@ from minipig.schedule import Schedule
 from minipig.seeds import generator
 from minipig.training.checkpoint import checkpointed
 from minipig.training.devices import rank
-from minipig.training.losses import Losses
+from minipig.training.loss_log import LossLog
 from minipig.training.speed import Speed, backward, prepared
 
 
@@ -69,8 +69,8 @@ def fit(
     """Train `model` in place, on its own device; yield a Progress after each step.
 
     loss(model, pair) -> mean over a NoisyPair, such as model_x_loss. guider: the frozen model_x
-    that gives x0_hat. schedule: default Schedule.linear(). The batch and noise of step k depend on
-    the seed and k alone.
+    that gives x0_hat. schedule: that of the network and of the PairModel; default: linear. The
+    batch and noise of step k depend on the seed and k alone.
 
     checkpoint: a file where the state is saved every `every` steps, at the end, and on
     interruption. If it exists, the training is resumed (and a Progress is yielded first): on a CPU
@@ -87,11 +87,11 @@ def fit(
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(model.parameters(), lr=training.rate, fused=True)
     progress = Progress(0, training.steps, [], model, average)
-    losses = Losses(progress.losses, every, partial(batch_names, pairs, training), training)
+    losses = LossLog(progress.losses, every, partial(batch_names, pairs, training), training)
     settings = (asdict(training), pairs, schedule)
     with checkpointed(checkpoint, *settings, progress, optimiser, losses) as saved:
         if saved.resumed:
-            yield replace(progress)
+            yield replace(progress)  # a copy, whose step stays as it is
         model.train()
         while progress.step < training.steps:
             step = progress.step
@@ -101,7 +101,9 @@ def fit(
             optimiser.zero_grad()
             value = backward(network, loss, pair, speed)
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-            losses.add(step, value, norm)  # raises before a bad gradient reaches the weights
+            losses.add(
+                step, value, norm
+            )  # raises if they are not finite; a GPU's, before the next save
             with saved.update():
                 optimiser.step()
                 update_average(average, model, min(training.ema, (step + 1) / (step + 11)))
@@ -155,14 +157,10 @@ def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
 
 
 def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
-    """Run a training to its end under a progress bar (none where there is no terminal); return the
-    last Progress.
-    """
+    """Run a training to its end under a progress bar, if there is a terminal: its last Progress."""
     quiet = True if rank()[0] > 0 else None
-    with (
-        closing(steps),
-        tqdm(desc=label, disable=quiet, leave=False) as bar,
-    ):  # interrupted, the training is saved
+    # closing: an interrupted training is saved
+    with closing(steps), tqdm(desc=label, disable=quiet, leave=False) as bar:
         for progress in steps:
             bar.total = progress.steps
             bar.update(progress.step - bar.n)

@@ -1,5 +1,4 @@
-"""A run: one folder with a configuration, the training of both networks, and the finished pair
-model.
+"""A run: one folder with its configuration, both trainings, and the finished pair model.
 
 RUN/config.json   the configuration: enough to repeat the run
 RUN/model_x.ckpt  the state of the guider's training, for resuming; model_y.ckpt likewise
@@ -9,14 +8,13 @@ RUN/pair.pt       the averaged weights of both networks, in half precision: what
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Iterator
 
 import torch
 
 from minipig import plot
-from minipig.data.checks import check_counts, check_seed
 from minipig.data.files import (
     claim_folder,
     load_checkpoint,
@@ -24,95 +22,18 @@ from minipig.data.files import (
     write_figure,
     write_json,
 )
-from minipig.data.folder import PairFolder
-from minipig.data.pairs import Pairs, split
-from minipig.data.phantoms import phantoms
-from minipig.extras.frugal import FrugalUNet
+from minipig.data.pairs import Pairs
 from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.guider import model_x_loss
-from minipig.rules import asked, loss_of, trained_as
+from minipig.rules import loss_of, trained_as
 from minipig.sampler import PairModel
-from minipig.schedule import SCHEDULES, Schedule
-from minipig.seeds import seeded_network
+from minipig.training.config import OLDER, Config, network
 from minipig.training.devices import rank, wait_for_all
 from minipig.training.loop import Progress, Training, finish, fit
 from minipig.training.speed import Speed
-from minipig.unet import PRESETS, PairedUNet
+from minipig.unet import PairedUNet
 
 REDRAW = 200  # steps from one picture of the losses to the next
-SETTINGS = {
-    # preset: the size it is meant for, and the steps, batch and learning rate of its two networks
-    "tiny": dict(size=(32, 32), steps=300, batch=32, rate=2e-3),
-    "cpu": dict(size=(32, 32), steps=1000, batch=64, rate=1e-3),
-    "gpu": dict(size=(128, 128), steps=40_000, batch=32, rate=4e-4),
-    "paper": dict(size=(512, 512), steps=186_000, batch=6, rate=2e-4),  # 128 epochs of 8,723 slices
-}
-OLDER = {"schedule": "linear"}  # settings that runs of earlier versions do not name
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides what a run learns. data: "phantom" or a folder; pairs: the number of
-    phantoms.
-
-    rule: one of RULES, or a class in a file, "my_rule.py:Mine".
-    """
-
-    data: str = "phantom"
-    pairs: int = 400
-    size: tuple[int, int] = (32, 32)
-    preset: str = "cpu"
-    rule: str = "clean"
-    steps: int = 1000  # of each network
-    batch: int = 64
-    rate: float = 1e-3
-    holdout: float = 0.0
-    mirror: bool = False
-    seed: int = 0
-    schedule: str = "linear"
-
-    def __post_init__(self):
-        check_counts(1, steps=self.steps, batch=self.batch)
-        check_counts(0, seed=self.seed)
-        if not self.rate > 0:
-            raise ValueError(f"rate must be above 0, not {self.rate}")
-        if not 0 <= self.holdout < 1:
-            raise ValueError(f"holdout must be at least 0 and below 1, not {self.holdout}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"unknown schedule {self.schedule}; choose one of {', '.join(SCHEDULES)}"
-            )
-        if self.data == "phantom":
-            check_seed(self.seed)
-
-    @property
-    def noise(self) -> Schedule:
-        """The noise schedule by its name."""
-        return SCHEDULES[self.schedule]()
-
-
-def network(config: Config, seed: int) -> PairedUNet:
-    """A new network of the preset from `seed`; raises ValueError if the size does not fit it."""
-    kind = FrugalUNet if config.preset == "paper" else PairedUNet
-    net = seeded_network(lambda: kind(**PRESETS[config.preset], schedule=config.noise), seed)
-    net.check_size(*config.size)
-    return net
-
-
-def load_data(config: Config) -> tuple[Pairs, Pairs | None]:
-    """The pairs to train on, and those of the held-out patients (None if holdout is 0).
-
-    Raises ValueError, or FileNotFoundError, for data that cannot be used.
-    """
-    network(config, config.seed)  # raises for a size that it cannot take, before anything is read
-    if config.data == "phantom":
-        pairs = phantoms(config.pairs, config.size, config.seed)
-    else:
-        pairs = PairFolder(config.data, config.size)
-    if config.holdout == 0:
-        return pairs, None
-    known, held_out = split(pairs, (1 - config.holdout, config.holdout), config.seed)
-    return known, held_out
 
 
 def train_pair(
@@ -144,7 +65,7 @@ def train_pair(
         start = time.monotonic()
         settings = dict(steps=config.steps, batch=config.batch, rate=config.rate)
         training = Training(**settings, mirror=config.mirror, seed=seed)
-        how = dict(guider=guider, speed=speed, schedule=config.noise)
+        how = dict(guider=guider, speed=speed, schedule=config.noise_schedule)
         net = network(config, seed).to(device)
         steps = fit(net, loss, pairs, training, folder / f"{name}.ckpt", **how)
         last = finish(drawn(steps, name), f"training {name}")
@@ -167,6 +88,8 @@ def train_pair(
 def save_pair(path: Path, config: Config, model_x: PairedUNet, model_y: PairedUNet) -> None:
     """Write the configuration, and the weights of both networks in half precision."""
     saved = {"config": asdict(config)}
+    if version := version_of(config.rule):  # of a rule in a file, which may change
+        saved["rule_version"] = version
     for name, net in (("model_x", model_x), ("model_y", model_y)):
         saved[name] = {key: value.half() for key, value in net.state_dict().items()}
     save_checkpoint(path, saved)
@@ -198,6 +121,11 @@ def load_pair(
         message = f"{path} was written by another version of minipig; train again"
         raise ValueError(message) from error
     chosen = find_rule(rule or config.rule)()
+    if not rule and version_of(config.rule) != saved.get("rule_version", ""):
+        raise ValueError(
+            f"{config.rule} has changed since {folder} was trained with it; restore the file, "
+            f"train again, or sample by the new one: --rule {config.rule}"
+        )
     if rule and trained_as(name_of(rule)) != trained_as(name_of(config.rule)):
         raise ValueError(
             f"{folder} was trained with the rule {config.rule}; {rule} needs its own training: "
@@ -206,7 +134,7 @@ def load_pair(
     for net in nets:
         net.to(device, memory_format=torch.channels_last)  # samples faster
         net.eval().requires_grad_(False)
-    return PairModel(nets[0], asked(chosen, nets[1]), config.noise, chosen), config
+    return PairModel(*nets, config.noise_schedule, chosen), config
 
 
 def missing(folder: Path) -> str:

@@ -25,8 +25,7 @@ def sample_folder(
     batch: int = 64,
     solver: str = "ddim",
 ) -> Pairs:
-    """Sample pairs into `folder`, batch by batch, until it holds n (or more: none is deleted); all
-    of them.
+    """Sample pairs into `folder`, batch by batch, until it holds n; return all that it holds.
 
     Raises ValueError if another process samples into it.
     """
@@ -68,9 +67,7 @@ def draw_figures(
     device: torch.device,
     solver: str = "ddim",
 ) -> None:
-    """samples.png: the first 32 pairs; figure_3.png: the first four at each quarter of `steps`
-    sampling steps.
-    """
+    """samples.png: the first 32 pairs; figure_3.png: four of them at each quarter of the steps."""
     noise = SampleNoise(seed, range(min(4, len(pairs))), device)
     x_T = noise((1, *pairs.size))
     y_T = noise((1, *pairs.size))

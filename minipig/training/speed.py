@@ -1,5 +1,4 @@
-"""What makes a training step faster or smaller: parts of a batch, bfloat16, torch.compile, several
-processes.
+"""What makes a training step faster or smaller: parts, bfloat16, torch.compile, processes.
 
 Results change by rounding only, so a run may be resumed with other options.
 """
@@ -26,8 +25,7 @@ class Speed:
 
 
 def prepared(model: nn.Module, batch: int, speed: Speed) -> nn.Module:
-    """The network to call in training: compiled if asked for, its gradients averaged over the
-    processes.
+    """The network to call in training: compiled if asked for; gradients averaged over processes.
 
     Raises ValueError if the batch has fewer pairs than parts.
     """
@@ -42,8 +40,7 @@ def prepared(model: nn.Module, batch: int, speed: Speed) -> nn.Module:
 
 
 def backward(network: nn.Module, loss: Callable, pair: NoisyPair, speed: Speed) -> Tensor:
-    """Add the gradient of the batch's mean loss to the weights' `.grad`; return the loss, averaged
-    over the processes.
+    """Add the gradient of the batch's mean loss to the weights' `.grad`; return that loss.
 
     Every process is given the whole batch, on the CPU, and takes its own rows.
     """
@@ -55,9 +52,8 @@ def backward(network: nn.Module, loss: Callable, pair: NoisyPair, speed: Speed) 
     value = torch.zeros((), device=device)
     for i, rows in enumerate(parts):
         last = i == len(parts) - 1
-        with (
-            nullcontext() if last or processes == 1 else network.no_sync()
-        ):  # processes meet once a step
+        # processes meet once a step
+        with nullcontext() if last or processes == 1 else network.no_sync():
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 share = loss(network, pair.part(rows, device)) * (len(rows) / batch)
             (processes * share).backward()

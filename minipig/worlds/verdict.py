@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minipig.extras.own_rules import check_rule
 from minipig.guider import GuideRule
-from minipig.rules import RULES, asked
+from minipig.rules import RULES
 from minipig.sampler import State, walk
 from minipig.schedule import Schedule
 from minipig.worlds.mixture import Mixture, lattice
@@ -76,9 +76,7 @@ def verdict(
         raise ValueError(f"{name} needs several pixels, so it has no exact verdict: train it")
     found = {}
     for name, world in worlds(schedule).items():
-        pair = world.pair(rule)
-        pair.model_y = asked(rule, pair.model_y)
-        *_, last = walk(pair, *lattice(starts), world.schedule.grid(steps), clip=False)
+        *_, last = walk(world.pair(rule), *lattice(starts), world.schedule.grid(steps), clip=False)
         cell = cells(world, last)
         error = sampling_error(world, cell)
         found[name] = (round(total_variation(world, cell), 4), round(error, 4))

@@ -35,8 +35,9 @@ from minipig.sampler import PairModel
 from minipig.schedule import Schedule
 from minipig.seeds import SampleNoise
 from minipig.segmentation import predict
+from minipig.training.config import Config, load_data, network
 from minipig.training.loop import Training, finish, fit
-from minipig.training.run import Config, load_data, load_pair, network, weights_of
+from minipig.training.run import load_pair, weights_of
 
 TRAINING = 6002  # the seed of what is trained here
 MASKS_A_SLICE = 8  # in an ensemble
@@ -82,7 +83,7 @@ def run_completions(
         "uncorrected": ensemble("uncorrected", lambda first: by_guider(first, corrections=0)),
     }
     twin = train_twin(config, known, device, work / "twin.ckpt")
-    by_twin = lambda first: masks_for(twin, images, first, config.noise)  # noqa: E731
+    by_twin = lambda first: masks_for(twin, images, first, config.noise_schedule)  # noqa: E731
     drawn["mask network"] = ensemble("mask network", by_twin)
     segmenter = train_unet(config, known, device, work / "segmenter.ckpt")
     probability = {name: masks.float().mean(0) for name, masks in drawn.items()}
@@ -124,7 +125,7 @@ def train_twin(config: Config, known: Pairs, device: torch.device, checkpoint: P
     net = network(config, TRAINING).to(device)
     settings = dict(mirror=config.mirror, seed=TRAINING)
     training = Training(config.steps, config.batch, config.rate, **settings)
-    steps = fit(net, mask_loss, known, training, checkpoint, schedule=config.noise)
+    steps = fit(net, mask_loss, known, training, checkpoint, schedule=config.noise_schedule)
     return finish(steps, "training the mask network").average.eval().requires_grad_(False)
 
 

@@ -33,8 +33,8 @@ from minipig.evidence.tables.table2 import fresh_test
 from minipig.extras.solvers import SOLVERS
 from minipig.rules import RULES, Previous
 from minipig.schedule import Schedule
+from minipig.training.config import OLDER
 from minipig.training.loop import Training
-from minipig.training.run import OLDER
 from minipig.worlds.verdict import BESIDE, STEPS, WORLDS, beside, show_verdict, verdict
 
 # half of the tables' samples: each costs ten times as much, at 256 steps
@@ -102,7 +102,7 @@ def run_lab(
     rows = trained_rows(experiment, solver)
     draw_samples(experiment, experiment.folds[seeds[0]], rows, solver)
     known = [name for name in VARIANTS if name in rows or (name in names and name in RULES)]
-    exact, verdicts = exact_verdicts(known, protocol.noise)
+    exact, verdicts = exact_verdicts(known, protocol.noise_schedule)
     for name in known:
         rows[name] = exact.get(name, {}) | rows.get(name, {})
     result = {"rows": ranked(rows), "provenance": provenance(experiment) | {"solver": solver}}

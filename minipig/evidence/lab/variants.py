@@ -15,7 +15,7 @@ from minipig.evidence.methods.registry import METHODS, NETWORKS, Method, Network
 from minipig.extras.own_rules import make_rule
 from minipig.extras.solvers import SOLVERS, corrected
 from minipig.guider import Denoiser, GuideRule
-from minipig.rules import RULES, TRAINED_AS, Clean, asked, loss_of
+from minipig.rules import RULES, TRAINED_AS, Clean, loss_of
 from minipig.sampler import PairModel
 
 
@@ -23,7 +23,7 @@ def by_rule(rule: GuideRule) -> Callable[..., tuple[Tensor, Tensor]]:
     """draw(guider, model_y, batch) under a guide rule."""
 
     def draw(guider: Denoiser, model_y: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
-        return pig.draw(guider, asked(rule, model_y), batch, rule)
+        return pig.draw(guider, model_y, batch, rule)
 
     return draw
 
@@ -137,7 +137,7 @@ def calls_of(rule: GuideRule) -> int:
         return z
 
     z = torch.zeros(1, 1, 8, 8)
-    asked(rule, model_y)(z, torch.ones(1, dtype=torch.long), z)
+    PairModel(None, model_y, None, rule).guided_y(z, torch.ones(1, dtype=torch.long), z)
     return len(calls)
 
 

@@ -82,7 +82,7 @@ class Experiment:
         key = self.network_key(fold, name)
         kind = self.networks[name]
         parents = [self.network(fold, parent) for parent in kind.parents]
-        settings = PRESETS[self.protocol.preset] | {"schedule": self.protocol.noise}
+        settings = PRESETS[self.protocol.preset] | {"schedule": self.protocol.noise_schedule}
         seed = int(key[:7], 16)
         net = seeded_network(lambda: kind.build(settings, *parents), seed).to(self.device)
         checkpoint = self.checkpoint_path(fold, name, key)
@@ -116,14 +116,16 @@ class Experiment:
         pairs = kind.data(known, *parents)
         guider = parents[0] if kind.guided else None
         training = Training(p.steps, p.batch, p.rate, seed=seed)
-        steps = fit(net, kind.loss, pairs, training, checkpoint, guider=guider, schedule=p.noise)
+        steps = fit(
+            net, kind.loss, pairs, training, checkpoint, guider=guider, schedule=p.noise_schedule
+        )
         last = finish(steps, f"fold {fold.number}: training {name}")
         net.load_state_dict(last.average.state_dict())
         kind.finalise(net, known)
         parameters = sum(w.numel() for w in net.parameters() if w.requires_grad)
         # the FLOPs of the loss of one pair, forward, including a guider that it calls
         x0, y0 = (z0.to(self.device) for z0 in pairs[:1])
-        pair = NoisyPair.draw(x0, y0, p.noise, generator("flops"), guider)
+        pair = NoisyPair.draw(x0, y0, p.noise_schedule, generator("flops"), guider)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             kind.loss(net, pair)
         flops = counter.get_total_flops()
@@ -161,7 +163,9 @@ class Experiment:
                     noise = SampleNoise(p.folds * p.seed + fold.number, numbers, self.device)
                     given = x0[[i % len(x0) for i in numbers]].to(self.device)
                     how = (method.solver, method.steps, method.eta)
-                    x, y = method.draw(*networks, Batch(noise, p.size, given, p.noise, *how))
+                    x, y = method.draw(
+                        *networks, Batch(noise, p.size, given, p.noise_schedule, *how)
+                    )
                     masks.extend((torch.zeros_like(y) if x is None else x).cpu() > 0)
                     images.extend(((y + 1) * 127.5).round().clamp(0, 255).byte().cpu())
                     saved = {"masks": torch.stack(masks), "images": torch.stack(images)}

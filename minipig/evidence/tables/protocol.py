@@ -9,7 +9,7 @@ from minipig.data.folder import PairFolder
 from minipig.data.pairs import Pairs, split
 from minipig.data.phantoms import phantoms
 from minipig.schedule import SCHEDULES, Schedule
-from minipig.training.run import SETTINGS
+from minipig.training.config import SETTINGS
 
 LOWEST = dict(seed=0, deformed=0, judge_seed=0, folds=2, measured=2, reference=2, synthetic=2)
 
@@ -61,7 +61,7 @@ class Protocol:
         held_out("table1-judge", self.judge_seed)
 
     @property
-    def noise(self) -> Schedule:
+    def noise_schedule(self) -> Schedule:
         """The noise schedule of that name."""
         return SCHEDULES[self.schedule]()
 

@@ -30,7 +30,7 @@ from minipig.evidence.tables.records import commit
 from minipig.evidence.tables.table1 import measure, measure_unit
 from minipig.evidence.tables.table2 import row_name, segment, segment_unit
 from minipig.segmentation import SCORES
-from minipig.training.run import OLDER
+from minipig.training.config import OLDER
 
 # other guide rules; the last two were added after two folds of PIG
 OTHER_RULES = ("PIG-matched", "PIG-sign", "PIG-dithered")

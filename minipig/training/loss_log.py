@@ -9,7 +9,7 @@ from torch import Tensor
 from minipig.training.devices import waits_for_results
 
 
-class Losses:
+class LossLog:
     """Losses and gradient norms: read after each step on a CPU, every `every` steps on a GPU.
 
     values: the list they are appended to; names(step): the pairs of a batch, for an error;

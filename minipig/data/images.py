@@ -1,0 +1,113 @@
+"""Reading one image or mask, and resizing it; anything doubtful is refused."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SUFFIXES = {".png", ".tif", ".tiff", ".bmp", ".pgm", ".jpg", ".jpeg"}
+ORIENTATION = 0x0112  # the EXIF tag: 1 is upright, 2 to 8 are rotated or mirrored
+
+
+class ImageError(ValueError):
+    """An image or mask that cannot be used. detail: the problem with the values of this file.
+
+    kind: problem and remedy, the same for all such files, so that they can be counted.
+    """
+
+    def __init__(self, path: Path, problem: str, remedy: str, detail: str = ""):
+        super().__init__(f"{path} {detail or problem}; {remedy}")
+        self.path = path
+        self.kind = f"{problem}; {remedy}"
+
+
+def open_image(path: Path) -> Image.Image:
+    """Read one upright, opaque image, of mode 1, L, RGB, F or one of I (16 or 32 bits).
+
+    Raises ImageError unless the pixels are those that a viewer shows: image and mask must agree.
+    """
+    if path.exists() and not path.is_file():  # reading a pipe would never end
+        raise ImageError(path, "is not a file", "remove it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                frames = getattr(image, "n_frames", 1)
+                orientation = image.getexif().get(ORIENTATION, 1)
+            clear = image.mode[-1] in "Aa" or "transparency" in image.info
+            clear = clear and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+            if image.mode in ("P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
+                image = image.convert("RGB")
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageError(path, "has more than 89 million pixels", "make it smaller") from error
+    # Pillow raises OSError, SyntaxError, ValueError, KeyError, ... for damaged files
+    except Exception as error:
+        problem = "cannot be read as an image"
+        raise ImageError(path, problem, "replace the file", f"{problem} ({error})") from error
+    if image.mode not in ("1", "L", "RGB", "F") and not image.mode.startswith("I"):
+        raise ImageError(path, f"has colours of type {image.mode}", "save it as grey or RGB")
+    if frames > 1:
+        remedy = "save only the one that belongs to the pair"
+        raise ImageError(path, "contains several images", remedy, f"contains {frames} images")
+    if orientation in range(2, 9):
+        problem = f"is shown rotated or mirrored (EXIF orientation {orientation})"
+        raise ImageError(path, problem, "apply this to its pixels and remove the EXIF tag")
+    if clear:
+        raise ImageError(path, "is transparent in places", "save it without an alpha channel")
+    return image
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: 8 bits over 255, 16 bits over 65535; colours by luminance."""
+    image = open_image(path)
+    if image.mode.startswith("I"):  # 16 bits are I;16 or, from PGM, 32-bit integers
+        values = np.asarray(image).astype(np.float32)
+        if values.min() >= 0 and values.max() <= 65535:
+            return values / 65535
+    if image.mode.startswith(("I", "F")):
+        remedy = "save it with 8 or 16 bits"
+        raise ImageError(path, "has 32-bit or floating-point values", remedy)
+    return np.asarray(image.convert("L")).astype(np.float32) / 255
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """(H, W) bool, True on the lesion."""
+    image = open_image(path)
+    values = np.asarray(image.convert("L") if image.mode == "RGB" else image)
+    levels = np.unique(values)
+    if len(levels) > 2:
+        some = ", ".join(map(str, levels[:5])) + (", ..." if len(levels) > 5 else "")
+        remedy = (
+            "a mask must hold two: threshold it first, with minipig prepare --threshold "
+            "127 (blurred or JPEG masks) or 0 (labels)"
+        )
+        detail = f"has {len(levels)} values ({some})"
+        raise ImageError(path, "has more than two values", remedy, detail)
+    if not (np.isfinite(levels).all() and levels[0] >= 0):
+        problem = "has negative or non-finite values"
+        detail = f"has the values {' and '.join(map(str, levels))}"
+        raise ImageError(path, problem, "save it with 0 and 255", detail)
+    if image.mode == "RGB" and len(image.getcolors(2) or "???") > len(levels):
+        raise ImageError(path, "has colours of equal brightness", "save it in black and white")
+    return values == levels[-1] if levels[-1] > 0 else np.zeros(values.shape, bool)
+
+
+def fit_into(image: np.ndarray, size: tuple[int, int] | None, fill: float) -> np.ndarray:
+    """Resize to fit `size`, aspect kept, centred, padded with `fill`; float32.
+
+    By area average, or bilinear when enlarging.
+    """
+    if size is None:
+        return image
+    scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
+    height, width = (max(1, round(side * scale)) for side in image.shape)
+    method = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BILINEAR
+    small = np.asarray(Image.fromarray(image.astype(np.float32)).resize((width, height), method))
+    top = (size[0] - height) // 2
+    left = (size[1] - width) // 2
+    canvas = np.full(size, fill, np.float32)
+    canvas[top : top + height, left : left + width] = small
+    return canvas

@@ -1,0 +1,88 @@
+"""The configuration of a run, and the networks and pairs that it asks for."""
+
+from dataclasses import dataclass
+
+from minipig.data.checks import check_counts, check_seed
+from minipig.data.folder import PairFolder
+from minipig.data.pairs import Pairs, split
+from minipig.data.phantoms import phantoms
+from minipig.extras.frugal import FrugalUNet
+from minipig.schedule import SCHEDULES, Schedule
+from minipig.seeds import seeded_network
+from minipig.unet import PRESETS, PairedUNet
+
+SETTINGS = {
+    # preset: the size it is meant for, and the steps, batch and learning rate of its two networks
+    "tiny": dict(size=(32, 32), steps=300, batch=32, rate=2e-3),
+    "cpu": dict(size=(32, 32), steps=1000, batch=64, rate=1e-3),
+    "gpu": dict(size=(128, 128), steps=40_000, batch=32, rate=4e-4),
+    "paper": dict(size=(512, 512), steps=186_000, batch=6, rate=2e-4),  # 128 epochs of 8,723 slices
+}
+OLDER = {"schedule": "linear"}  # settings that runs of earlier versions do not name
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run learns.
+
+    data: "phantom" or a folder; pairs: the number of phantoms; rule: one of RULES, or a class in a
+    file, "my_rule.py:Mine".
+    """
+
+    data: str = "phantom"
+    pairs: int = 400
+    size: tuple[int, int] = (32, 32)
+    preset: str = "cpu"
+    rule: str = "clean"
+    steps: int = 1000  # of each network
+    batch: int = 64
+    rate: float = 1e-3
+    holdout: float = 0.0
+    mirror: bool = False
+    seed: int = 0
+    schedule: str = "linear"
+
+    def __post_init__(self):
+        check_counts(1, pairs=self.pairs, steps=self.steps, batch=self.batch)
+        check_counts(0, seed=self.seed)
+        if not self.rate > 0:
+            raise ValueError(f"rate must be above 0, not {self.rate}")
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout must be at least 0 and below 1, not {self.holdout}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"unknown schedule {self.schedule}; choose one of {', '.join(SCHEDULES)}"
+            )
+        if self.data == "phantom":
+            check_seed(self.seed)
+
+    @property
+    def noise_schedule(self) -> Schedule:
+        """The noise schedule by its name."""
+        return SCHEDULES[self.schedule]()
+
+
+def network(config: Config, seed: int) -> PairedUNet:
+    """A new network of the preset from `seed`; raises ValueError if the size does not fit it."""
+    kind = FrugalUNet if config.preset == "paper" else PairedUNet
+    net = seeded_network(
+        lambda: kind(**PRESETS[config.preset], schedule=config.noise_schedule), seed
+    )
+    net.check_size(*config.size)
+    return net
+
+
+def load_data(config: Config) -> tuple[Pairs, Pairs | None]:
+    """The pairs to train on, and those of the held-out patients (None if holdout is 0).
+
+    Raises ValueError, or FileNotFoundError, for data that cannot be used.
+    """
+    network(config, config.seed)  # raises for a size that it cannot take, before anything is read
+    if config.data == "phantom":
+        pairs = phantoms(config.pairs, config.size, config.seed)
+    else:
+        pairs = PairFolder(config.data, config.size)
+    if config.holdout == 0:
+        return pairs, None
+    known, held_out = split(pairs, (1 - config.holdout, config.holdout), config.seed)
+    return known, held_out

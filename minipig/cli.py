@@ -19,7 +19,7 @@ PRESETS = {
     "paper": "512x512, as the released code, one GPU; --size in multiples of 32",
 }
 RULES = {
-    "clean": "trained on the clean mask, sampled with x0_hat, the estimate of it by model_x",
+    "clean": "trained on the clean mask, sampled with x0_hat, model_x's estimate of it",
     "matched": "trained and sampled with x0_hat",
     "previous": "x_{t-1}, the mask after this step, exactly as in Proposition 1",
     "blank": "zeros: model_y works alone; every useful rule is better",
@@ -47,14 +47,14 @@ LAYOUTS = {
 }
 FIELDS = """\
 {folder}  the image's folder; {stem}: its file name without the ending
-{*}       the text that the first * in the file name of --images stands for
+{*}       the text that the first * of --images' file name matches
 *         any text, if an image has several masks (see --merge)"""
 RESUME = "Interrupted? Repeat the same command: it resumes."
 FOLDER = """A folder of pairs has images/ and masks/ with equal file names. It may have manifest.csv
 with the columns name,patient."""
 MINIPIG = """Generate pairs of lesion mask and slice: two diffusion models guide each other.
 
-minipig demo                       the main experiment on phantoms, in ten minutes
+minipig demo                       a ten-minute experiment on simulated slices
 minipig train --data FOLDER --out runs/mine
 minipig sample runs/mine -n 64     64 pairs as PNG files, in runs/mine/samples
 minipig train --help               the options of a command"""
@@ -135,7 +135,7 @@ def pair_model(sub: Parser) -> None:
 
 
 def demo(sub: Parser) -> None:
-    """Run the main experiment on phantoms: train, sample, and compare segmenters.
+    """Train on simulated slices (phantoms), sample, and compare segmenters.
 
     minipig demo                                           ten minutes on two cores
     minipig demo --solver dpm++2m --sampling-steps 25 --out runs/fast
@@ -165,17 +165,21 @@ def train(sub: Parser) -> None:
 
 
 def sample(sub: Parser) -> None:
-    """Sample pairs from a trained run as PNG files, in a folder that train reads.
+    """Sample pairs from a trained run as PNG files, in a folder for train --data.
 
     minipig sample runs/mine -n 64 --solver dpm++2m
     minipig sample runs/mine --rule sign --agreement --out runs/mine/sign
     """
     sub.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
-    number(sub, "-n", "number of pairs; those already in --out are kept", 64)
+    number(sub, "-n", "pairs in --out at the end; those already there are kept", 64)
     option(sub, "--solver", "how to sample", "ddim", choices=SOLVERS)
     number(sub, "--sampling-steps", "from 1 to 1024", shown="256 for ddim, 25 for dpm++2m")
     option(
-        sub, "--rule", "another rule with the same training", shown="the run's", values=RULES | OWN
+        sub,
+        "--rule",
+        "another rule trained alike, such as sign for clean",
+        shown="the run's",
+        values=RULES | OWN,
     )
     number(sub, "--batch", "pairs at a time; fewer need less memory", 64)
     switch(sub, "--agreement", "also measure how well masks fit slices, with a trained segmenter")
@@ -183,7 +187,7 @@ def sample(sub: Parser) -> None:
 
 
 def prepare(sub: Parser) -> None:
-    r"""Convert a data set to a folder of pairs that train reads.
+    r"""Convert a data set to a folder of pairs for train --data.
 
     minipig prepare Dataset_BUSI_with_GT FOLDER --layout busi
     minipig prepare BUSBRA FOLDER --images 'Images/bus_*.png' --masks 'Masks/mask_{*}.png' \
@@ -191,14 +195,14 @@ def prepare(sub: Parser) -> None:
     """
     sub.add_argument("src", type=Path, metavar="SRC", help="folder of the data set; not changed")
     sub.add_argument("out", type=Path, metavar="DST", help="a new folder, outside SRC")
-    option(sub, "--layout", "a known data set; the options below change it", choices=LAYOUTS)
+    option(sub, "--layout", "a known data set; the options below override it", choices=LAYOUTS)
     option(sub, "--images", "images in SRC: 'scans/*.png', '**/*.tif'", metavar="GLOB")
     what = "mask of an image: '{folder}/../masks/{stem}_mask.png'"
     option(sub, "--masks", what, metavar="PATTERN")
     sub.add_argument_group("fields of --masks", FIELDS)
     what = r"patient in an image's path: '(P\d+)_'"
     option(sub, "--patient", what, shown="each image is a patient", metavar="REGEX")
-    number(sub, "--threshold", "pixels above N are lesion", shown="masks with two values only")
+    number(sub, "--threshold", "pixels above N are lesion", shown="masks must have two values")
     sub.add_argument("--merge", action="store_true", default=None, help="join an image's masks")
 
 
@@ -228,7 +232,7 @@ def table1(sub: Parser) -> None:
     number(sub, "--judge-seed", "seed of the judge, the segmenter used to measure", 0)
     number(sub, "--folds", "folds to compute now", shown="0 1 2 3 4", nargs="+")
     option(sub, "--rows", "rows to compute now, such as PIG", shown="all", nargs="+", metavar="ROW")
-    output(sub, "runs/tables/DATA", "seed of the phantoms, or of the folds of a folder")
+    output(sub, "runs/tables/DATA", "seed of the phantoms, or of a folder's folds")
     option(sub, "--work", "weights and samples", shown="OUT/work", type=Path, metavar="FOLDER")
 
 
@@ -242,21 +246,21 @@ def table2(sub: Parser) -> None:
 
 
 def lab(sub: Parser) -> None:
-    """Rank guide rules, samplers and networks: in exact worlds, then trained on phantoms.
+    """Rank guide rules, samplers and networks: with ideal networks, then with trained ones.
 
-    minipig lab --quick                               exact worlds: seconds
+    minipig lab --quick                               ideal networks: seconds
     minipig lab --rule my_rule.py:Mine --quick        your rule beside blank, matched and clean
     minipig lab --rule my_rule.py:Mine --seeds 0      also trained, with one seed: an hour
     """
-    switch(sub, "--quick", "only exact worlds: ideal networks, no training, less than a minute")
+    switch(sub, "--quick", "only ideal networks in toy worlds: no training, about a minute")
     what = "a rule to rank beside blank, matched and clean, or beside --rows"
     option(sub, "--rule", what, values=RULES | OWN)
-    option(sub, "--rows", "variants, such as sign joint", shown="all", nargs="+", metavar="ROW")
+    option(sub, "--rows", "rows, such as sign or joint", shown="all", nargs="+", metavar="ROW")
     number(sub, "--seeds", "seeds to train with now", shown="0 1 2", nargs="+")
     option(sub, "--solver", "how all variants are sampled", "ddim", choices=SOLVERS)
     schedule(sub)
     option(sub, "--out", "the ranking", "runs/lab.json", type=Path, metavar="FILE")
-    option(sub, "--work", "weights and samples", shown="OUT/work", type=Path, metavar="FOLDER")
+    option(sub, "--work", "weights and samples", shown="runs/lab/work", type=Path, metavar="FOLDER")
     device(sub)
 
 

@@ -57,14 +57,14 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     check_counts(1, accumulate=args.accumulate)
     out = args.out or Path("runs") / Path(config.data).name
     pairs, held_out = load_data(config)
-    kept = f", {len(held_out)} held out" if held_out else ""
+    kept = f" (and {len(held_out)} held out)" if held_out else ""
     height, width = config.size
-    print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients at {height}x{width}{kept}")
+    print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients{kept}, {height}x{width}")
     for note in pairs.notes:
         print(f"note: {note}")
     speed = Speed(args.accumulate, args.compile, False if args.float32 else None)
     train_pair(out, config, pairs, device, speed)
-    print(f"done: minipig sample {out}")
+    print(f"next: minipig sample {out}")
 
 
 def sample(args: argparse.Namespace, device: torch.device) -> None:
@@ -94,7 +94,7 @@ def sample(args: argparse.Namespace, device: torch.device) -> None:
 def prepare_folder(args: argparse.Namespace, device: torch.device) -> None:
     options = given(args, Layout)
     if not args.layout and not {"images", "masks"} <= options.keys():
-        raise ValueError(f"give --images and --masks, or --layout {', '.join(LAYOUTS)}")
+        raise ValueError(f"give --images and --masks, or --layout {' or '.join(LAYOUTS)}")
     layout = replace(LAYOUTS[args.layout], **options) if args.layout else Layout(**options)
     print(summary(prepare(args.src, args.out, layout), args.out))
     print(f"report: {args.out}/report.json; some pairs: {args.out}/contact.png")
@@ -138,7 +138,7 @@ def bench(args: argparse.Namespace, device: torch.device) -> None:
     out = args.out = args.out or Path("runs") / f"{kind}.json"
     folder = out.with_suffix("")
     if folder == out or out.is_dir():
-        raise ValueError(f"--out is a file, such as {folder}.json, not {out}")
+        raise ValueError(f"--out must be a file, such as {folder}.json, not {out}")
     n = args.n if args.n is not None else 400 if args.solvers else 100
     if args.solvers:
         run_solvers(out, args.solvers, n, args.seeds, device, folder)
@@ -166,7 +166,7 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
     """One line: what is wrong and what to do. The package's own errors say both."""
     if isinstance(error, (MemoryError, RuntimeError)):
         remedies = {"train": "give --accumulate 2 or more", "sample": "give a lower --batch"}
-        remedy = remedies.get(args.command, "give a smaller --size, or another --device")
+        remedy = remedies.get(args.command, "free memory, or use a larger machine")
         return f"out of memory; {remedy}, and repeat the command"
     if isinstance(error, OSError) and error.errno is not None:  # a full disk, a read-only folder
         place = error.filename or args.out or "the output folder"

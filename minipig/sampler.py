@@ -61,7 +61,7 @@ def walk(
     Eq. (7). clip: hold x0_hat and y0_hat to [-1, 1]. The last state's are the result.
     """
     if not 0 <= eta <= 1 or (eta > 0 and noise is None):
-        raise ValueError(f"eta must be from 0 (DDIM) to 1 (DDPM), with noise if above 0; not {eta}")
+        raise ValueError(f"eta is {eta}; it must be 0 (DDIM) to 1 (DDPM), above 0 with noise")
     schedule = pair.schedule
     fresh = noise if eta > 0 else lambda shape: None
     x = x_T
@@ -95,7 +95,7 @@ def denoise(
 
 @dataclass(frozen=True)
 class Solver:
-    """A walk and its levels: any generator of states with the arguments of `walk`.
+    """How to sample: a generator of states, called as `walk` is, and its levels.
 
     grid(schedule, steps) -> levels from T to 0. steps: how many if the user gives no number.
     """
@@ -110,7 +110,7 @@ class Solver:
         trained = getattr(pair.rule, "steps", None)  # optional: see GuideRule
         if trained is not None and grid != pair.schedule.grid(trained):
             rule = type(pair.rule).__name__
-            raise ValueError(f"{rule} was trained for {trained} uniform steps; sample with these")
+            raise ValueError(f"{rule} needs the solver ddim with {trained} sampling steps")
         return grid
 
 

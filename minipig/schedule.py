@@ -19,7 +19,8 @@ class Schedule:
     def __init__(self, beta: Tensor, name: str = "custom"):
         """beta: beta_1 .. beta_T, (T,). Raises ValueError unless T >= 1 and all are in (0, 1)."""
         if len(beta) < 1 or not ((0 < beta) & (beta < 1)).all():
-            raise ValueError(f"a schedule needs T >= 1 and betas in (0, 1), not {beta.tolist()}")
+            span = f"{min(beta.tolist()):g} to {max(beta.tolist()):g}" if len(beta) else "none"
+            raise ValueError(f"a schedule needs T >= 1 and betas in (0, 1), not {span}")
         self.T = len(beta)
         self.name = name
         self.beta = torch.cat(
@@ -47,7 +48,7 @@ class Schedule:
         """Any schedule with 1 > abar_1 > ... > abar_T > 0, (T,); else raises ValueError."""
         abar = torch.cat([torch.ones(1, dtype=torch.float64, device="cpu"), abar.double().cpu()])
         if not (abar.diff() < 0).all() or abar[-1] <= 0:
-            raise ValueError(f"abar must fall and stay in (0, 1), not {abar[1]:g} to {abar[-1]:g}")
+            raise ValueError("abar[t] must fall with t and stay in (0, 1)")
         return cls(1 - abar[1:] / abar[:-1])
 
     def __eq__(self, other: object) -> bool:

@@ -12,7 +12,7 @@ import torch
 
 
 def generator(purpose: str, *key: int) -> torch.Generator:
-    """A CPU generator that `purpose` and `key`, whole numbers of 0 or more, determine."""
+    """A CPU generator set by `purpose` and `key`, whole numbers of 0 or more."""
     entropy = np.random.SeedSequence([zlib.crc32(purpose.encode()), len(key), *key])
     high, low = entropy.generate_state(2, np.uint32)
     return torch.Generator().manual_seed((int(high) << 31) | (int(low) >> 1))  # 63 bits

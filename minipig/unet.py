@@ -167,7 +167,7 @@ class PairedUNet(nn.Module):
         self.check_size(*z.shape[2:])
         channels = 0 if guide is None else guide.shape[1]
         if channels != self.guide:
-            raise ValueError(f"the guide must have {self.guide} channels, not {channels}")
+            raise ValueError(f"guide channels: {self.guide} needed, {channels} given")
         inputs = z if guide is None else torch.cat([z, guide], dim=1)
         time = self.time(time_embedding(t, self.base))  # (B, 4 base)
         h = self.enter(self.fold_in(inputs))  # (B, base, H / fold, W / fold)

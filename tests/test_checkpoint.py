@@ -221,7 +221,7 @@ def test_truncated_checkpoints_are_refused(tmp_path, short, keep):
     path = tmp_path / "net.ckpt"
     save_checkpoint(path, short[1])
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="net.ckpt is damaged .*delete it to start again"):
+    with pytest.raises(ValueError, match="net.ckpt is unreadable .*if it is damaged, delete it"):
         train(path, SHORT)
 
 

@@ -333,9 +333,9 @@ def test_the_lab_ranks_a_rule_beside_the_rows_that_are_given(my_rule, tmp_path, 
     [
         ("blurred", "unknown rule blurred; .*clean, matched, .*, or a class in a file"),
         ("FILE", "unknown rule .*my_rule.py; .*clean, matched, .*: FILE.py:CLASS"),
-        ("missing.py:Mine", "missing.py is missing; --rule missing.py:Mine reads the class Mine"),
+        ("missing.py:Mine", "missing.py is missing; give its path: --rule FILE.py:Mine"),
         ("FILE:Yours", "my_rule.py has no class Yours"),
-        ("FILE:Halved", "needs the methods train and sample"),
+        ("FILE:Halved", "is not an object with the methods train and sample"),
         ("raises.py:Mine", "raises.py cannot be run: ZeroDivisionError: division by zero"),
         ("wrong.py:Mine", "wrong.py cannot be run: SyntaxError"),
     ],
@@ -376,14 +376,14 @@ def refused(capsys, *args) -> str:
         ("train --batch 0", "batch must be at least 1, not 0"),
         ("train --rate -1", "rate must be above 0, not -1.0"),
         ("train --holdout 1.5", "holdout must be at least 0 and below 1, not 1.5"),
-        ("train --pairs 0", "phantoms need n >= 1"),
+        ("train --pairs 0", "pairs must be at least 1, not 0"),
         ("train --seed -1", "seed must be at least 0, not -1"),
         ("train --accumulate 0", "accumulate must be at least 1, not 0"),
-        ("train --device warp", "this machine has no device 'warp'"),
+        ("train --device warp", "device 'warp' cannot be used here"),
         ("demo --sampling-steps 0", "sampling steps must be from 1 to 1024, not 0"),
         ("demo --sampling-steps 1025", "sampling steps must be from 1 to 1024, not 1025"),
         ("demo --synthetic 0", "synthetic must be at least 1, not 0"),
-        ("demo --seed 1002", "seed 1002 draws the held-out phantoms demo-test"),
+        ("demo --seed 1002", "seed 1002 is kept for testing (demo-test)"),
         ("phantoms --seed -1", "seed must be at least 0, not -1"),
         ("sample nowhere -n 0", "n must be at least 1, not 0"),
         ("sample nowhere --batch 0", "batch must be at least 1, not 0"),
@@ -406,7 +406,7 @@ def test_a_bad_mask_is_named(tmp_path, capsys):
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(grey).save(tmp_path / "masks" / "S0P0000_1.png")
     line = refused(capsys, "train", "--data", tmp_path, *TINY, "--out", tmp_path / "out")
-    assert "masks/S0P0000_1.png has 256 values" in line and "threshold it first" in line
+    assert "masks/S0P0000_1.png has 256 values" in line and "prepare --threshold 127" in line
 
 
 def test_one_patient_is_not_split(tmp_path, capsys):
@@ -432,14 +432,14 @@ def test_another_configuration_in_the_same_folder(trained, folder, capsys):
 
 def test_folders_of_others_are_left_alone(trained, folder, tmp_path, capsys):
     line = refused(capsys, "sample", trained, "--out", folder)
-    assert "contains pairs that minipig did not write" in line
+    assert "contains other pairs" in line
     line = refused(capsys, "phantoms", "--out", folder)
     assert f"{folder} contains pairs; give a new --out" in line
     (tmp_path / "config.json").write_text("[]")
     line = refused(capsys, "sample", trained, "--out", tmp_path)
     assert "config.json is not a configuration of minipig" in line
     (tmp_path / "demo" / "pair").mkdir(parents=True)
-    assert "is the folder of a demo; its run is" in refused(capsys, "sample", tmp_path / "demo")
+    assert "is a demo's folder; give its run, " in refused(capsys, "sample", tmp_path / "demo")
 
 
 def test_agreement_needs_held_out_patients(folder, tmp_path, capsys):
@@ -452,12 +452,12 @@ def test_agreement_needs_held_out_patients(folder, tmp_path, capsys):
 def test_truncated_and_unfinished_runs(trained, tmp_path, capsys):
     half = tmp_path / "half"
     half.mkdir()
-    assert "half is not a run: config.json is missing" in refused(capsys, "sample", half)
+    assert "half is not a run; give the folder of a training" in refused(capsys, "sample", half)
     shutil.copy(trained / "config.json", half)
     assert "has not finished training" in refused(capsys, "sample", half)
     whole = (trained / "pair.pt").read_bytes()
     (half / "pair.pt").write_bytes(whole[: len(whole) // 2])
-    assert "pair.pt is damaged" in refused(capsys, "sample", half)
+    assert "pair.pt is unreadable" in refused(capsys, "sample", half)
     saved = load_checkpoint(trained / "pair.pt", {"config"})
     for wrong, message in (
         ({"preset": "cpu"}, "was written by another version of minipig; train again"),
@@ -570,7 +570,7 @@ def test_tables_refuse_unknown_folds_rows_and_folders(tmp_path, capsys):
     line = refused(capsys, "table2", "--folds", 5, "--out", out)
     assert "folds run from 0 to 4, not 5" in line
     line = refused(capsys, "table2", "--rows", "PIG", "DDIM", "--out", out)
-    assert "table 2 has no row DDIM; its rows are real, fresh, classical, LDM" in line
+    assert "--rows cannot be DDIM; choose from real, fresh, classical, LDM" in line
     line = refused(capsys, "table1", "--data", tmp_path / "nothing", "--out", out)
     assert "nothing/images is not a folder" in line
     assert not out.exists()
@@ -581,7 +581,7 @@ def test_a_lack_of_memory_is_told_with_what_helps():
     for command, remedy in (
         ("train", "--accumulate 2"),
         ("sample RUN", "give a lower --batch"),
-        ("table1", "smaller --size"),
+        ("table1", "free memory, or use a larger machine"),
     ):
         error = torch.OutOfMemoryError("CUDA out of memory")
         line = explain(error, parser().parse_args(command.split()))
@@ -590,14 +590,14 @@ def test_a_lack_of_memory_is_told_with_what_helps():
 
 def test_the_rule_previous_is_sampled_in_the_steps_it_is_trained_for(tmp_path, capsys):
     line = refused(capsys, "demo", "--rule", "previous", "--out", tmp_path / "demo")
-    assert "Previous was trained for 256 uniform steps; sample with these" in line
+    assert "Previous needs the solver ddim with 256 sampling steps" in line
     assert not (tmp_path / "demo").exists()
 
 
 @pytest.mark.parametrize("kind", ["--solvers", "--completions"])
 def test_a_benchmark_is_written_to_a_file(trained, tmp_path, capsys, kind):
     line = refused(capsys, "bench", kind, trained, "--out", tmp_path / "bb")
-    assert f"--out is a file, such as {tmp_path}/bb.json" in line
+    assert f"--out must be a file, such as {tmp_path}/bb.json" in line
 
 
 def test_an_error_that_mentions_memory_is_not_a_lack_of_it(monkeypatch):

@@ -125,7 +125,7 @@ def test_a_run_on_other_data_is_refused(run, tmp_path):
     saved = torch.load(run / "pair.pt", weights_only=True)
     for change, message in (
         ({"data": "somewhere"}, "was trained on somewhere; --solvers needs a run on phantoms"),
-        ({"seed": held_out("solvers")}, "seed 3001 draws the held-out phantoms solvers"),
+        ({"seed": held_out("solvers")}, r"seed 3001 is kept for testing \(solvers\)"),
     ):
         save_checkpoint(tmp_path / "pair.pt", saved | {"config": saved["config"] | change})
         with pytest.raises(ValueError, match=message):

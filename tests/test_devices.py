@@ -39,7 +39,7 @@ def test_two_processes_learn_what_one_learns_with_the_whole_batch(tmp_path, alon
     for name in ("model_x", "model_y"):
         assert len(alone[name]) == 20
         assert max(abs(a - b) for a, b in zip(alone[name], together[name])) < 1e-5
-    assert done.stdout.count("done: minipig sample") == 1 and "Warning" not in done.stderr
+    assert done.stdout.count("next: minipig sample") == 1 and "Warning" not in done.stderr
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -79,7 +79,7 @@ def test_device_is_chosen_or_given():
     assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert pick_device("cpu").type == "cpu"
     for name in ("warp", "meta"):
-        with pytest.raises(ValueError, match=f"this machine has no device '{name}'; give --device"):
+        with pytest.raises(ValueError, match=f"device '{name}' cannot be used here; give --device"):
             pick_device(name)
 
 

@@ -125,7 +125,9 @@ def test_an_unknown_prediction_is_refused():
     scheduler = SimpleNamespace(
         config=SimpleNamespace(prediction_type="flow"), alphas_cumprod=torch.tensor([0.9, 0.1])
     )
-    with pytest.raises(ValueError, match="'flow' is not one of epsilon, v_prediction, sample"):
+    with pytest.raises(
+        ValueError, match="prediction_type 'flow' is not one of epsilon, v_prediction, sample"
+    ):
         DiffusersNetwork(unet(), SCHEDULE, scheduler)
 
 

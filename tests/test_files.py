@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from minipig.data.files import load_checkpoint, locked, save_checkpoint
+from minipig.data.files import claim_folder, load_checkpoint, locked, save_checkpoint
 
 
 class Evil:
@@ -17,7 +17,9 @@ class Evil:
 def test_a_checkpoint_cannot_execute_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match=r"evil.ckpt is damaged \(.*; delete it to start again"):
+    with pytest.raises(
+        ValueError, match=r"evil.ckpt is unreadable \(.*; if it is damaged, delete it"
+    ):
         load_checkpoint(tmp_path / "evil.ckpt", set())
     assert not (tmp_path / "executed").exists()
 
@@ -45,3 +47,12 @@ def test_one_process_at_a_time_locks_a_file_and_no_lock_is_left(tmp_path):
     assert not list(path.parent.iterdir())
     with locked(path), locked(path.with_name("other.ckpt")):
         pass
+
+
+def test_a_claim_names_the_setting_that_differs_and_not_those_around_it(tmp_path):
+    claim_folder(tmp_path, {"pair": {"steps": 1000, "batch": 64}, "n": 1})
+    claim_folder(tmp_path, {"n": 1, "pair": {"batch": 64, "steps": 1000}})
+    with pytest.raises(
+        ValueError, match=r"\(pair.steps 1000 there, 300 here\); give another --out"
+    ):
+        claim_folder(tmp_path, {"pair": {"steps": 300, "batch": 64}, "n": 1})

@@ -70,5 +70,7 @@ def test_queries_are_sums_of_the_joint_table():
 
 def test_a_table_that_is_not_a_probability_is_named():
     tables = random_tables(two_chains(1), STATES, 0)
-    with pytest.raises(ValueError, match=r"'x1 \| x0' is not a conditional .* sums are 2 to 2"):
+    with pytest.raises(
+        ValueError, match=r"'x1 \| x0' must be >= 0 and sum to 1 over x1: sums 2 to 2"
+    ):
         FiniteWorld(tables | {"x1 | x0": 2 * tables["x1 | x0"]})

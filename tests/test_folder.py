@@ -105,8 +105,10 @@ def test_lesions_lost_in_resizing_and_dark_files_are_in_notes(tmp_path):
     mask[0, 0] = 255
     write(tmp_path, image=np.full((12, 16), 4095, np.uint16), mask=mask)
     notes = PairFolder(tmp_path, (4, 4)).notes
-    assert notes[0] == "1 of 1 masks are too small to be seen at 4x4"
-    assert notes[1].startswith("the brightest pixel is 6.2% of the files' range; rescale files of")
+    assert notes[0] == "1 of 1 masks are too small to be seen at 4x4; raise the size"
+    assert notes[1].startswith(
+        "the brightest pixel is 6.2% of the largest possible value; rescale files of"
+    )
 
 
 # Each of these raises one clear line: the file, what is wrong, what to do.
@@ -171,7 +173,7 @@ BROKEN = {
     image_alone: "images/a.png has no partner .*masks/a.png; add it, or remove a.png",
     mask_alone: "masks/a.png has no partner .*images/a.png; add it, or remove a.png",
     other_size: "images/a.png is 12x16 but .*masks/a.png is 12x15 .*must have the same size",
-    many_values: r"masks/a.png has 3 values \(0, 1, 2\); a mask must hold two: threshold it first",
+    many_values: r"masks/a.png has 3 values \(0, 1, 2\); a mask must hold two: give minipig",
     not_an_image: "images/a.png cannot be read as an image",
     truncated: "images/a.png cannot be read as an image",
     zero_bytes: "masks/a.png cannot be read as an image",
@@ -200,7 +202,7 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_unequal_sizes_need_one_size(tmp_path):
     write(tmp_path)
     write(tmp_path, "b.png", image=np.zeros((9, 9), np.uint8), mask=np.zeros((9, 9), np.uint8))
-    problem = "b.png is 9x9 but the first image is 12x16; give one size for all"
+    problem = "b.png is 9x9 but the first image is 12x16; give size="
     with pytest.raises(ValueError, match=problem):
         PairFolder(tmp_path)
     assert len(PairFolder(tmp_path, (16, 16))) == 2

@@ -152,14 +152,8 @@ IMAGES = {
         "32-bit or floating-point",
     ),
     "upright by EXIF": (turned(1), GREY),
-    "turned by EXIF": (
-        turned(6),
-        r"rotated or mirrored \(EXIF orientation 6\); apply this to its pixels",
-    ),
-    "upside down by EXIF": (
-        turned(3),
-        r"rotated or mirrored \(EXIF orientation 3\); apply this to its pixels",
-    ),
+    "turned by EXIF": (turned(6), "has EXIF orientation 6; rotate or mirror the pixels"),
+    "upside down by EXIF": (turned(3), "has EXIF orientation 3; rotate or mirror the pixels"),
     "two frames": (tiff_of(GREY, GREY), "contains 2 images; save only the one"),
     "two frames in a PNG": (
         encoded(Image.fromarray(GREY), save_all=True, append_images=[Image.fromarray(255 - GREY)]),
@@ -199,11 +193,11 @@ MASKS = {
     "palette": (palette([(0, 0, 0), ILL], SQUARE), SQUARE),
     "colours that are equally bright": (
         palette([AS_BRIGHT, BLUE], SQUARE),
-        "colours of equal brightness; save it in black and white",
+        "colours of the same grey; save it in black and white",
     ),
     "three colours, two equally bright": (
         palette([(0, 0, 0), BLUE, AS_BRIGHT], SQUARE * (1 + (GREY > 99))),
-        "colours of equal brightness; save it in black and white",
+        "colours of the same grey; save it in black and white",
     ),
     "three colours": (palette([(0, 0, 0), ILL, CYAN], SQUARE * (1 + (GREY > 99))), "has 3 values"),
     "the lesion in the alpha channel": (
@@ -213,11 +207,11 @@ MASKS = {
     "two frames": (tiff_of(SQUARE.astype(np.uint8), SQUARE.astype(np.uint8)), "contains 2 images"),
     "JPEG": (
         encoded(Image.fromarray(SQUARE * np.uint8(255)), "JPEG"),
-        "a mask must hold two: threshold it first",
+        "a mask must hold two: give minipig prepare",
     ),
     "nowhere": (encoded(Image.fromarray(SQUARE & False)), SQUARE & False),
     "everywhere": (encoded(Image.fromarray(SQUARE | True)), SQUARE | True),
-    "turned by EXIF": (turned(8), "is shown rotated or mirrored"),
+    "turned by EXIF": (turned(8), "has EXIF orientation"),
     "bomb": (bomb(20_000), "has more than 89 million pixels; make it smaller"),
 }
 
@@ -413,9 +407,11 @@ def test_a_checkpoint_that_carries_code_does_not_run_it(tmp_path, keys):
     trace, path = tmp_path / "trace", tmp_path / "pair.pt"
     for save in (torch.save, lambda state, file: file.write_bytes(pickle.dumps(state))):
         save(dict.fromkeys(keys, Malicious(trace)), path)
-        with pytest.raises(ValueError, match=r"pair.pt is damaged \(.*; delete it to start again"):
+        with pytest.raises(
+            ValueError, match=r"pair.pt is unreadable \(.*; if it is damaged, delete it"
+        ):
             load_checkpoint(path, set(keys))
-        with pytest.raises(ValueError, match=r"pair.pt is damaged \("):
+        with pytest.raises(ValueError, match=r"pair.pt is unreadable \("):
             load_pair(tmp_path)
         assert not trace.exists()
     pickle.loads(path.read_bytes())  # without weights_only, the call is made

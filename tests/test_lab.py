@@ -145,7 +145,7 @@ def test_another_solver_needs_another_file(quick, done):
         (dict(seeds=[]), "seeds must be from 0 to 2, not none"),
         (dict(names=["previous"], solver="dpm++2m"), "previous is trained for the steps of ddim"),
         (dict(protocol=replace(SMALL, data="scans")), "the lab needs phantoms as data, not scans"),
-        (dict(out=Path("lab")), "--out is a file, such as lab.json, not lab"),
+        (dict(out=Path("lab")), "--out must be a file, such as lab.json, not lab"),
     ],
 )
 def test_what_the_lab_cannot_do_is_said_at_once(change, message, tmp_path):
@@ -211,7 +211,7 @@ def test_quick_runs_the_exact_worlds_alone(tmp_path, monkeypatch, capsys):
     assert set(rows["clean"]) == {"exact"} and rows["binarised"] == {}
     assert list(tmp_path.iterdir()) == [tmp_path / "lab.json"]
     printed = capsys.readouterr().out
-    assert "exact, binary" in printed and "total variation after 8 steps" in printed
+    assert "exact, binary" in printed and "wrong after 8 steps (total variation)" in printed
     for name in ("sign", "clean", "noisy"):
         wanted = compared(lab.RULES[name](), 8)
         assert f"{name}:\n{show_verdict(wanted)}\n" in printed
@@ -332,7 +332,7 @@ class Halved(Clean):
         ("clean", Softened, {}, "clean is built in; give your rule another name"),
         ("softened", Softened, dict(trained_as="cleen"), "unknown rule cleen; .*clean, matched"),
         ("softened", Softened(), {}, "must be a class with the methods train and sample, not <"),
-        ("softened", int, {}, "0 is not a guide rule; it needs the methods"),
+        ("softened", int, {}, "0 is not an object with the methods"),
         ("softened", LesionWeighted, dict(trained_as="matched"), "has its own loss and needs its"),
         ("asking", Asking, {}, r"asking: Asking\(\) must work without arguments; give each a"),
         ("halved", Halved, {}, r"Halved.sample returned \(2, 1, 16, 32\) of torch.float32 for"),

@@ -50,7 +50,7 @@ def test_the_error_names_the_pairs_and_a_remedy():
         losses.add(7, torch.tensor(float("inf")), torch.tensor(2.0))
     line = str(caught.value)
     assert "at step 8, on 7_0.png, 7_1.png" in line and "7_7.png and 2 others" in line
-    assert "--rate below 0.0003" in line and "\n" not in line
+    assert "with a rate below 0.0003" in line and "\n" not in line
 
 
 def test_an_infinite_gradient_stops_before_the_weights(tmp_path):

@@ -146,7 +146,7 @@ def test_no_denoiser_beats_the_ideal_one_on_its_own_data():
 
 
 def test_a_training_set_has_no_guide_between_its_masks():
-    with pytest.raises(ValueError, match="the guide clean needs f between the levels: a function"):
+    with pytest.raises(ValueError, match="the guide clean needs f as a function"):
         training_set().pair("clean")
 
 
@@ -251,7 +251,9 @@ def test_an_invalid_training_guide_is_named():
 
 def test_the_levels_of_a_batch_must_be_equal():
     pair = BINARY.pair(Matched())
-    with pytest.raises(ValueError, match="the ideal model_y of a rule needs equal levels in a bat"):
+    with pytest.raises(
+        ValueError, match="the ideal model_y of a rule needs one t for a whole batch"
+    ):
         pair.model_y(column(0.1, 0.2), torch.tensor([300, 301]), column(0.5, 0.5))
 
 

@@ -78,7 +78,7 @@ def test_the_name_of_a_rule_has_no_folder_and_its_version_is_the_files(path, tmp
     [
         ("blurred", "unknown rule blurred; choose one of clean, matched, .*FILE.py:CLASS"),
         ("FILE", "unknown rule .*my_rule.py; choose one of clean"),
-        ("none.py:Mine", "none.py is missing; --rule none.py:Mine reads the class Mine from it"),
+        ("none.py:Mine", "none.py is missing; give its path: --rule FILE.py:Mine"),
         ("FILE:Yours", "my_rule.py has no class Yours; --rule is FILE.py:CLASS"),
         ("FILE:number", "my_rule.py has no class number"),
         ("FILE:Asking", r"my_rule.py: Asking\(\) must work without arguments; give each a default"),
@@ -134,7 +134,7 @@ def test_an_invalid_guide_is_named(monkeypatch, gives, returned, method):
 
 @pytest.mark.parametrize("none", ["clean", Clean, None, torch.zeros(1)])
 def test_what_is_not_a_rule_is_refused(none):
-    with pytest.raises(ValueError, match="is not a guide rule; it needs the methods train and"):
+    with pytest.raises(ValueError, match="is not an object with the methods train and"):
         check_rule(none)
 
 

@@ -80,3 +80,11 @@ def test_a_healthy_phantom_is_the_same_breast_without_its_mass():
     brighter = ill.images - healthy.images
     far = torch.nn.functional.max_pool2d(ill.masks.float(), 9, 1, 4) == 0
     assert brighter.min() >= 0 and brighter[far].max() < 0.05 and brighter[ill.masks].median() > 0.2
+
+
+def test_one_slice_of_each_patient_is_its_first():
+    every = phantoms(5 * SLICES, (16, 24), seed=3)
+    first = every.subset(range(0, 5 * SLICES, SLICES))
+    alone = phantoms(5, (16, 24), seed=3, slices=1)
+    assert torch.equal(alone.images, first.images) and torch.equal(alone.masks, first.masks)
+    assert alone.names == first.names and alone.patients == first.patients

@@ -139,10 +139,10 @@ def test_isic(isic, tmp_path):
     report = prepare(isic, tmp_path / "dst", LAYOUTS["isic2018"])
     names = ["ISIC_0000000.png", "ISIC_0000001.png", "ISIC_0012255.png"]
     assert PairFolder(tmp_path / "dst").names == names
-    reason = "no mask matches --masks **/*_GroundTruth/{stem}_segmentation.png"
+    reason = "no mask matches **/*_GroundTruth/{stem}_segmentation.png; check --masks"
     assert report["left_out"] == {reason: ["ISIC2018_Task1-2_Training_Input/ISIC_0000003.jpg"]}
     assert report["over_half"] == 3  # 14 x 24 of 20 x 30
-    assert "3 masks cover more than half of their image: are they" in summary(report, tmp_path)
+    assert "3 masks cover more than half of their image; invert them" in summary(report, tmp_path)
 
 
 # ---- other layouts
@@ -156,7 +156,7 @@ def test_a_jpeg_mask_is_thresholded_only_when_asked(tmp_path, capsys):
     command += ["--images", "scans/*.jpg", "--masks", "truth/{stem}.jpg"]
     assert run(*command) == 2
     error = capsys.readouterr().err
-    assert "the mask has more than two values; a mask must hold two: threshold it first" in error
+    assert "the mask has more than two values; a mask must hold two: give minipig prepare" in error
     assert "--threshold 127 (blurred or JPEG masks) or 0 (labels)" in error
     assert not (tmp_path / "dst").exists()  # so the same command may be repeated with the option
     assert run(*command, "--threshold", 127) == 0
@@ -239,7 +239,7 @@ def test_a_glob_may_begin_with_a_dot_and_the_sheet_may_lack_the_first_image(tmp_
         put(root, f"b{k:02d}.png", picture(k))
         put(root, f"b{k:02d}_mask.png", outline((5, 5, 9, 12)))
     report = prepare(root, tmp_path / "dst", Layout("./*.png", "{folder}/{stem}_mask.png"))
-    reason = "no mask matches --masks {folder}/{stem}_mask.png"
+    reason = "no mask matches {folder}/{stem}_mask.png; check --masks"
     assert report["pairs"] == 40 and report["left_out"] == {reason: ["a.png"]}
     assert (tmp_path / "dst/contact.png").exists()
 
@@ -257,10 +257,13 @@ def test_a_repeated_command_changes_nothing_and_another_layout_raises(busi, tmp_
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--images", "*.png"], "give --images and --masks, or --layout busi, bus-uclm, isic2018"),
+        (
+            ["--images", "*.png"],
+            "give --images and --masks, or --layout busi or bus-uclm or isic2018",
+        ),
         (
             ["--images", "*.bmp", "--masks", "x"],
-            "src: --images *.bmp finds no images; correct --images or SRC",
+            "src: --images *.bmp finds no images; correct SRC, --layout or --images",
         ),
         (
             ["--images", "images/*.png", "--masks", "{patient}.png"],
@@ -272,11 +275,11 @@ def test_a_repeated_command_changes_nothing_and_another_layout_raises(busi, tmp_
         ),
         (
             ["--images", "images/*.png", "--masks", "nowhere/{stem}.png"],
-            "reason for 1 file(s), such as images/a.png: no mask matches --masks nowhere/{stem}",
+            "can be used: 1 file(s), such as images/a.png: no mask matches nowhere/{stem}",
         ),
         (
             ["--images", "images/*.png", "--masks", "masks/{stem}.png", "--patient", "Q"],
-            "no patient: --patient Q does not match the path",
+            "--patient Q does not match the path; correct it",
         ),
     ],
 )
@@ -463,7 +466,7 @@ def test_isic_unpacked_into_folders_of_the_archives_names(isic, tmp_path):
             "../elsewhere/{stem}.png",
             "a file outside SRC; give a SRC that contains images and masks",
         ),
-        ("nowhere/{stem}.png", "no mask matches --masks nowhere/{stem}.png"),
+        ("nowhere/{stem}.png", "no mask matches nowhere/{stem}.png; check --masks"),
     ],
 )
 def test_invalid_patterns_of_masks(tmp_path, capsys, masks, message):

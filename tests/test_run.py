@@ -77,7 +77,7 @@ def test_impossible_configurations_are_refused(bad, message):
 @pytest.mark.parametrize("use", HELD_OUT)
 def test_held_out_phantoms_are_not_trained_on(use):
     for seed in (HELD_OUT[use][0], HELD_OUT[use][-1]):
-        with pytest.raises(ValueError, match=f"seed {seed} draws the held-out phantoms {use}"):
+        with pytest.raises(ValueError, match=rf"seed {seed} is kept for testing \({use}\)"):
             Config(seed=seed)
         assert Config(data="folder", seed=seed).seed == seed  # real data have no such seeds
 
@@ -278,15 +278,17 @@ def test_a_rule_from_a_file_trains_and_samples(tmp_path, trained):
 def test_a_folder_that_is_not_a_finished_run_is_explained(trained, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist; train it first"):
         load_pair(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="is not a run: config.json is missing"):
+    with pytest.raises(FileNotFoundError, match="is not a run; give the folder of a training"):
         load_pair(tmp_path)
     out = copied(trained, tmp_path)
     (out / "pair.pt").unlink()
-    with pytest.raises(FileNotFoundError, match="has not finished training: repeat its train"):
+    with pytest.raises(
+        FileNotFoundError, match="has not finished training, or is not a run; repeat its train"
+    ):
         load_pair(out)
     demo = tmp_path / "demo"
     (demo / "pair").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="folder of a demo; its run is .*demo/pair"):
+    with pytest.raises(FileNotFoundError, match="is a demo's folder; give its run, .*demo/pair"):
         load_pair(demo)
 
 
@@ -302,7 +304,7 @@ def test_a_pair_of_another_version_is_refused(trained, tmp_path):
         with pytest.raises(ValueError, match="written by another version of minipig; train again"):
             load_pair(out)
     (out / "pair.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match="pair.pt is damaged"):
+    with pytest.raises(ValueError, match="pair.pt is unreadable"):
         load_pair(out)
 
 

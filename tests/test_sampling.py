@@ -89,7 +89,7 @@ def test_two_processes_do_not_sample_into_one_folder(tmp_path):
 
 
 def test_steps_that_the_rule_was_not_trained_for_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="Previous was trained for 4 uniform steps"):
+    with pytest.raises(ValueError, match="Previous needs the solver ddim with 4 sampling steps"):
         sample_folder(tmp_path, pair(Previous(4)), 2, (8, 8), 3, 0, CPU)
     assert not (tmp_path / "images").exists()
 

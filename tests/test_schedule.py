@@ -78,7 +78,7 @@ def test_a_schedule_is_made_of_its_abar_again():
 
 @pytest.mark.parametrize("bad", [[0.9, 0.9], [0.5, 0.8], [1.0, 0.5], [0.5, 0.0], [0.5, np.nan]])
 def test_an_abar_that_does_not_fall_or_reaches_an_end_is_refused(bad):
-    with pytest.raises(ValueError, match="abar must fall"):
+    with pytest.raises(ValueError, match=r"abar\[t\] must fall"):
         Schedule.of(torch.tensor(bad))
 
 

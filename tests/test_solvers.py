@@ -162,7 +162,7 @@ def test_solvers_are_chosen_by_name():
 
 def test_the_previous_mask_is_not_sampled_on_a_log_snr_grid():
     pair = PairModel(mixing, mixing, SCHEDULE, Previous(4))
-    with pytest.raises(ValueError, match="Previous was trained for 4 uniform steps"):
+    with pytest.raises(ValueError, match="Previous needs the solver ddim with 4 sampling steps"):
         next(sample(pair, 1, (4, 4), steps=4, solver=SOLVERS["dpm++2m"]))
 
 

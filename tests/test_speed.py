@@ -30,7 +30,7 @@ def test_accumulation_changes_nothing(plain):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
-    with pytest.raises(ValueError, match="a batch of 6 cannot be shared by 1 processes in 7 parts"):
+    with pytest.raises(ValueError, match="6 pairs are too few for 7 parts"):
         curve(accumulate=7)
 
 

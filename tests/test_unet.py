@@ -50,9 +50,9 @@ def test_a_missing_and_a_wrong_guide_are_refused():
     net = PairedUNet(**PRESETS["tiny"])
     z = noise(1, 1, 16, 16)
     t = torch.tensor([7])
-    with pytest.raises(ValueError, match="guide must have 1 channels, not 0"):
+    with pytest.raises(ValueError, match="guide channels: 1 needed, 0 given"):
         net(z, t)
-    with pytest.raises(ValueError, match="guide must have 1 channels, not 3"):
+    with pytest.raises(ValueError, match="guide channels: 1 needed, 3 given"):
         net(z, t, noise(1, 3, 16, 16))
 
 

@@ -85,7 +85,7 @@ def test_a_rule_of_several_pixels_has_no_exact_verdict():
 
 @pytest.mark.parametrize("invalid", ["clean", Clean])
 def test_an_invalid_rule_is_refused(invalid):
-    with pytest.raises(ValueError, match="is not a guide rule; it needs the methods train and"):
+    with pytest.raises(ValueError, match="is not an object with the methods train and"):
         exact_verdict(invalid, 4, 4)
 
 

@@ -23,7 +23,7 @@ def held_out(use: str, number: int = 0) -> int:
     """
     seeds = HELD_OUT[use]
     if not 0 <= number < len(seeds):
-        raise ValueError(f"{use} has seeds for numbers 0 to {len(seeds) - 1}, not {number}")
+        raise ValueError(f"{use}: give a number from 0 to {len(seeds) - 1}, not {number}")
     return seeds[number]
 
 
@@ -31,7 +31,7 @@ def check_seed(seed: int) -> None:
     """Raise ValueError if `seed` draws held-out phantoms, which must not be trained on."""
     for use, seeds in HELD_OUT.items():
         if seed in seeds:
-            raise ValueError(f"seed {seed} draws the held-out phantoms {use}; give another --seed")
+            raise ValueError(f"seed {seed} is kept for testing ({use}); give another --seed")
 
 
 def check_counts(low: int, **counts: int) -> None:

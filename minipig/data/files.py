@@ -89,7 +89,7 @@ def load_checkpoint(path: Path, keys: set[str]) -> dict:
         raise
     # torch raises RuntimeError, UnpicklingError, EOFError, ... for damaged files
     except Exception as error:
-        problem = f"{path} is damaged ({type(error).__name__}); delete it to start again"
+        problem = f"{path} is unreadable ({type(error).__name__}); if it is damaged, delete it"
         raise ValueError(problem) from error
     missing = ", ".join(sorted(keys - state.keys() if isinstance(state, dict) else keys))
     if missing:
@@ -110,7 +110,7 @@ def claim_folder(
     ours = json.loads(json.dumps(config))
     if not path.exists():
         if (folder / "manifest.csv").exists():
-            problem = f"{folder} contains pairs that minipig did not write"
+            problem = f"{folder} contains other pairs"
             raise ValueError(f"{problem}; give another {option}")
         versions = {"python": platform.python_version(), "torch": torch.__version__}
         write_json(path, {"config": ours, "versions": versions})
@@ -120,11 +120,22 @@ def claim_folder(
     except (ValueError, KeyError, TypeError) as error:
         problem = f"{path} is not a configuration of minipig; give another {option}"
         raise ValueError(problem) from error
+    theirs = _flat(theirs)
+    ours = _flat(ours)
     differ = "; ".join(
-        f"{k} {theirs.get(k)!r} there, {ours.get(k)!r} here"
+        f"{k} {theirs.get(k)!r:.80} there, {ours.get(k)!r:.80} here"
         for k in ours | theirs
         if theirs.get(k) != ours.get(k)
     )
     if differ:
         problem = f"{folder} was made with another configuration ({differ})"
         raise ValueError(f"{problem}; give another {option}")
+
+
+def _flat(config: dict, prefix: str = "") -> dict:
+    """Settings in settings by their full names: {"pair": {"steps": 9}} -> {"pair.steps": 9}."""
+    flat = {}
+    for key, value in config.items():
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat

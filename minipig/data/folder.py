@@ -45,7 +45,7 @@ class PairFolder(Pairs):
                 raise ValueError(f"{path} is {sizes}; both must have the same size")
             if size is None and images and image.shape != images[0].shape:
                 sizes = f"{_by(image)} but the first image is {_by(images[0])}"
-                raise ValueError(f"{path} is {sizes}; give one size for all")
+                raise ValueError(f"{path} is {sizes}; give size=(height, width)")
             images.append(fit_into(image, size, fill=image.min()))
             masks.append(fit_into(mask.astype(np.float32), size, fill=0) >= 0.5)
             lost += bool(mask.any() and not masks[-1].any())
@@ -55,18 +55,19 @@ class PairFolder(Pairs):
         empty = int((~masks.any((1, 2, 3))).sum()) - lost
         full = int(masks.all((1, 2, 3)).sum())
         at = _by(masks[0, 0])
-        for what, count in ("empty", empty), ("full", full), ("too small to be seen", lost):
+        lost_at = f"too small to be seen at {at}; raise the size"
+        for what, count in (f"empty at {at}", empty), (f"full at {at}", full), (lost_at, lost):
             if count:
-                self.notes.append(f"{count} of {len(self)} masks are {what} at {at}")
+                self.notes.append(f"{count} of {len(self)} masks are {what}")
         if images.max() < 0.25:
-            share = f"the brightest pixel is {images.max():.1%} of the files' range"
+            share = f"the brightest pixel is {images.max():.1%} of the largest possible value"
             self.notes.append(f"{share}; rescale files of fewer bits, such as 12 bits stored as 16")
 
 
 def _list_images(folder: Path) -> dict[str, Path]:
     """Map stems to paths of the images in `folder`."""
     if not folder.is_dir():
-        needs = "pairs are expected in images/ and masks/ with equal file names"
+        needs = "give phantom, or a folder with images/ and masks/"
         raise FileNotFoundError(f"{folder} is not a folder; {needs}")
     found: dict[str, Path] = {}
     # without hidden files: some archives leave files such as ._a.png

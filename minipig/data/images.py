@@ -53,8 +53,8 @@ def open_image(path: Path) -> Image.Image:
         remedy = "save only the one that belongs to the pair"
         raise ImageError(path, "contains several images", remedy, f"contains {frames} images")
     if orientation in range(2, 9):
-        problem = f"is shown rotated or mirrored (EXIF orientation {orientation})"
-        raise ImageError(path, problem, "apply this to its pixels and remove the EXIF tag")
+        problem = f"has EXIF orientation {orientation}"
+        raise ImageError(path, problem, "rotate or mirror the pixels, and remove the EXIF tag")
     if clear:
         raise ImageError(path, "is transparent in places", "save it without an alpha channel")
     return image
@@ -81,8 +81,8 @@ def read_mask(path: Path) -> np.ndarray:
     if len(levels) > 2:
         some = ", ".join(map(str, levels[:5])) + (", ..." if len(levels) > 5 else "")
         remedy = (
-            "a mask must hold two: threshold it first, with minipig prepare --threshold "
-            "127 (blurred or JPEG masks) or 0 (labels)"
+            "a mask must hold two: give minipig prepare --threshold 127 (blurred or JPEG masks) "
+            "or 0 (labels)"
         )
         detail = f"has {len(levels)} values ({some})"
         raise ImageError(path, "has more than two values", remedy, detail)
@@ -91,7 +91,7 @@ def read_mask(path: Path) -> np.ndarray:
         detail = f"has the values {' and '.join(map(str, levels))}"
         raise ImageError(path, problem, "save it with 0 and 255", detail)
     if image.mode == "RGB" and len(image.getcolors(2) or "???") > len(levels):
-        raise ImageError(path, "has colours of equal brightness", "save it in black and white")
+        raise ImageError(path, "has colours of the same grey", "save it in black and white")
     return values == levels[-1] if levels[-1] > 0 else np.zeros(values.shape, bool)
 
 

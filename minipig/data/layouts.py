@@ -68,7 +68,7 @@ def images_and_masks(
         left_out[f"it is also a mask of another image; {NARROWER}"] = taken
     images = [path for path in images if path not in every_mask]
     if not images:
-        problem = "no images; correct --images or SRC"
+        problem = "no images; correct SRC, --layout or --images"
         if others:
             problem = f"only files such as {others[0]}; convert them to PNG"
         raise ValueError(f"{src}: --images {layout.images} finds {problem}")
@@ -130,12 +130,12 @@ def patient_of(path: str, expression: str | None) -> str | None:
     groups = (match.groups() or (match[0],)) if match else ()
     found = [group.strip() for group in groups if group and group.strip()]
     if not found:
-        raise ValueError(f"no patient: --patient {expression} does not match the path")
+        raise ValueError(f"--patient {expression} does not match the path; correct it")
     return found[0]
 
 
 def unique_names(paths: list[str]) -> dict[str, str]:
-    """A PNG name for each image: its stem; if two are equal, its whole path; else also numbers.
+    """A PNG name for each image: its stem, or if two are equal its path, or numbered paths.
 
     Small letters and capitals are equal, as in some file systems.
     """

@@ -16,30 +16,39 @@ SLICES = 4  # slices of each patient
 
 
 def phantoms(
-    n: int, size: tuple[int, int] = (32, 32), seed: int = 0, healthy: bool = False
+    n: int,
+    size: tuple[int, int] = (32, 32),
+    seed: int = 0,
+    healthy: bool = False,
+    slices: int | None = None,
 ) -> Pairs:
-    """Draw n pairs of `size` (height, width), `SLICES` of each patient (the last may have fewer).
+    """Draw n pairs of `size` (height, width), SLICES of each patient (the last may have fewer).
 
     Patient p depends only on `seed` and p, so a larger n only appends pairs. healthy: draw the same
-    breasts, with the same noise, without the mass; the masks are empty. Raises ValueError if n < 1
-    or a side is below 16.
+    breasts, with the same noise, without the mass; the masks are empty. slices: how many of each
+    patient's, the first SLICES or fewer; with 1 the pairs are independent. Raises ValueError if
+    n < 1 or a side is below 16.
     """
     if n < 1 or min(size) < 16:
         problem = f"not {n=}, size {size[0]}x{size[1]}"
         raise ValueError(f"phantoms need n >= 1 and sides of at least 16 pixels, {problem}")
+    slices = slices or SLICES
     drawn = []
-    for p in range(-(-n // SLICES)):
-        drawn += draw_patient(np.random.default_rng([seed, p]), size, healthy)
+    for p in range(-(-n // slices)):
+        drawn += draw_patient(np.random.default_rng([seed, p]), size, healthy, slices)
     masks, images = (torch.from_numpy(np.stack(part)[:n, None]) for part in zip(*drawn))
-    patients = [f"S{seed}P{i // SLICES:04d}" for i in range(n)]
-    names = [f"{patient}_{i % SLICES}.png" for i, patient in enumerate(patients)]
+    patients = [f"S{seed}P{i // slices:04d}" for i in range(n)]
+    names = [f"{patient}_{i % slices}.png" for i, patient in enumerate(patients)]
     return Pairs(masks, images.float(), names, patients)
 
 
 def draw_patient(
-    rng: np.random.Generator, size: tuple[int, int], healthy: bool = False
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    healthy: bool = False,
+    slices: int | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draw one patient's slices as (mask bool, image in [-1, 1]), both (H, W)."""
+    """Draw a patient's first slices as (mask bool, image in [-1, 1]), both (H, W)."""
     # u: distance from the chest wall; v: height above the centre; both in image widths
     height, width = size
     v, u = np.mgrid[0:height, 0:width] + 0.5
@@ -65,8 +74,8 @@ def draw_patient(
     lobes = rng.normal(0, 0.1, 4), rng.uniform(0, 2 * np.pi, 4)
     stretch, tilt = rng.uniform(1, 1.5), rng.uniform(0, np.pi)
 
-    slices = []
-    for z in rng.uniform(-0.7, 0.7, SLICES):  # height above the mass's centre, in radii
+    drawn = []
+    for z in rng.uniform(-0.7, 0.7, SLICES)[:slices]:  # height above the mass's centre, in radii
         tissue = np.cos(0.6 * z) * near + np.sin(0.6 * z) * far
         edge = mass_edge(u - mass_u, v - mass_v, radius * np.sqrt(1 - z**2), lobes, stretch, tilt)
         body = 1 / (1 + np.exp(np.clip(edge * width / 0.6, -50, 50)))  # soft over about a pixel
@@ -74,8 +83,8 @@ def draw_patient(
         mass = np.zeros(size) if healthy else contrast * body
         image = breast * (level + density * (0.4 + gland) * tissue + 0.15 * gland + skin + mass)
         image = image + rng.normal(0, 0.015, size)
-        slices.append(((edge < 0) & (not healthy), 2 * np.clip(image, 0, 1) - 1))
-    return slices
+        drawn.append(((edge < 0) & (not healthy), 2 * np.clip(image, 0, 1) - 1))
+    return drawn
 
 
 def power_law(rng: np.random.Generator, size: tuple[int, int], exponent: float = 3.0) -> np.ndarray:

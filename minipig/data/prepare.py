@@ -80,7 +80,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     if not rows:
         reason, paths = max(left_out.items(), key=lambda item: len(item[1]))
         some = f"{len(paths)} file(s), such as {paths[0]}: {reason}"
-        raise ValueError(f"no image in {src} can be used; reason for {some}")
+        raise ValueError(f"no image in {src} can be used: {some}")
 
     known = {*images, *(mask for masks in masks_of.values() for mask in masks)}
     if alone := layouts.masks_without_image(src, layout, known):
@@ -147,7 +147,7 @@ def read_pair(
     Raises ValueError that says why the pair cannot be used, without the names of its files.
     """
     if not masks:
-        raise ValueError(f"no mask matches --masks {layout.masks}")
+        raise ValueError(f"no mask matches {layout.masks}; check --masks")
     if len(masks) > 1 and not layout.merge:
         raise ValueError("several masks; give --merge to join them")
     for part in (path, *masks):
@@ -195,15 +195,15 @@ def write(path: Path, values: np.ndarray) -> None:
 def summary(report: dict, dst: Path) -> str:
     """Describe the report in a few lines."""
     lines = [f"{report['pairs']} pairs of {report['patients']} patients in {dst}"]
-    area = "lesions cover {median:.1%} of an image (median; {least:.1%} to {most:.1%})"
+    area = "lesions cover {least:.1%} to {most:.1%} of an image, median {median:.1%}"
     lines.append(area.format(**report["mask_area"]))
     if report["over_half"]:
-        share = "cover more than half of their image: are they inverted?"
+        share = "cover more than half of their image; invert them if they are wrong"
         lines.append(f"{report['over_half']} masks {share}")
     for reason, paths in sorted(report["left_out"].items(), key=lambda item: -len(item[1])):
         lines.append(f"left out {len(paths)}, such as {paths[0]!r}: {reason}")
     if report["identical"]:
         some = " and ".join(report["identical"][0][:2])
         count = f"{len(report['identical'])} images occur more than once, such as {some}"
-        lines.append(f"{count}; a split keeps them together")
+        lines.append(f"{count}; all copies are trained on, or all are held out")
     return "\n".join(lines)

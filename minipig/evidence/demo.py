@@ -68,7 +68,8 @@ def sample_pairs(out: Path, demo: Demo, pair: PairModel, device: torch.device) -
     size, seed = demo.pair.size, demo.pair.seed
     how = (demo.synthetic, size, demo.sampling_steps, seed, device)
     pairs = sample_folder(out / "synthetic", pair, *how, solver=demo.solver)
-    draw_figures(out, pair, pairs, FIGURE_STEPS, seed, device)
+    steps = getattr(find_rule(demo.pair.rule)(), "steps", FIGURE_STEPS)  # those it is trained for
+    draw_figures(out, pair, pairs, steps, seed, device)
     return pairs
 
 

@@ -83,5 +83,5 @@ def measure_agreement(judge: nn.Module, synthetic: Pairs, fresh: Pairs) -> dict[
     found = pair_agreement(judge, synthetic)
     best = pair_agreement(judge, fresh)
     share = found / max(best, 1e-9)
-    print(f"pair agreement: synthetic {found:.3f}, fresh real {best:.3f} ({share:.0%} of it)")
+    print(f"pair agreement: synthetic {found:.3f} = {share:.0%} of fresh real's {best:.3f}")
     return {"synthetic": found, "fresh": best}

@@ -102,8 +102,8 @@ def check_given(mask: Tensor | None, slice_: Tensor | None) -> None:
     if mask is not None:
         wrong = mask[(mask.abs() != 1) & ~mask.isnan()]
         if len(wrong):
-            raise ValueError(f"masks must be ±1, or NaN to be sampled, not {wrong[0]:g}")
+            raise ValueError(f"masks must be ±1, NaN where to sample, not {wrong[0]:g}")
     if slice_ is not None:
         wrong = slice_[slice_.abs() > 1]
         if len(wrong):
-            raise ValueError(f"slices must be in [-1, 1], or NaN to be sampled, not {wrong[0]:g}")
+            raise ValueError(f"slices must be in [-1, 1], NaN where to sample, not {wrong[0]:g}")

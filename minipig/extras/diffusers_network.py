@@ -37,7 +37,8 @@ class DiffusersNetwork(nn.Module):
             self.predicts = getattr(scheduler.config, "prediction_type", None)
             theirs = alphas(scheduler)
         if self.predicts not in PREDICTS:
-            raise ValueError(f"prediction {self.predicts!r} is not one of {', '.join(PREDICTS)}")
+            known = ", ".join(PREDICTS)
+            raise ValueError(f"prediction_type {self.predicts!r} is not one of {known}")
         self.timesteps = timesteps(schedule, theirs)
 
     def forward(self, z: Tensor, t: Tensor, guide: Tensor | None = None) -> Tensor:
@@ -45,7 +46,7 @@ class DiffusersNetwork(nn.Module):
         out = self.net(torch.cat(inputs, dim=1), self.timesteps.to(t.device)[t]).sample
         if out.shape != z.shape:
             shapes = f"{tuple(out.shape)} for {tuple(z.shape)}"
-            raise ValueError(f"the network returns {shapes}: out_channels must be those of z")
+            raise ValueError(f"the network returns {shapes}: out_channels must be {z.shape[1]}")
         signal, noise = self.schedule.scales(t, z)
         if self.predicts == "v_prediction":  # v = signal * eps - noise * z0
             return signal * out + noise * z
@@ -73,8 +74,8 @@ def timesteps(schedule: Schedule, theirs: Tensor) -> Tensor:
     levels = log_snr(schedule, torch.arange(1, schedule.T + 1))
     if (beyond := (levels < snr[0] - 0.1).sum().item()) > 0:
         warnings.warn(
-            f"{beyond} of {schedule.T} levels are noisier than in this network's training: give the"
-            " pair model its schedule, diffusers_network.schedule_of(scheduler)",
+            f"{beyond} of {schedule.T} levels are noisier than in this network's training: use "
+            "schedule_of(scheduler) for the network and the pair model",
             stacklevel=3,
         )
     ours = levels.clamp(snr[0], snr[-1])

@@ -30,7 +30,7 @@ def find_rule(rule: str) -> type[GuideRule]:
         known = f"{', '.join(RULES)}, or a class in a file: FILE.py:CLASS"
         raise ValueError(f"unknown rule {rule}; choose one of {known}")
     if not path.is_file():
-        raise ValueError(f"{path} is missing; --rule {rule} reads the class {name} from it")
+        raise ValueError(f"{path} is missing; give its path: --rule FILE.py:{name}")
     spec = importlib.util.spec_from_file_location(f"rule_file_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look their module up
@@ -79,7 +79,7 @@ def check_rule(rule: GuideRule) -> GuideRule:
     """
     methods = [getattr(rule, method, None) for method in ("train", "sample")]
     if isinstance(rule, type) or not all(map(callable, methods)):
-        raise ValueError(f"{rule!r} is not a guide rule; it needs the methods train and sample")
+        raise ValueError(f"{rule!r} is not an object with the methods train and sample")
     draw = generator("checked rule")
     schedule = Schedule.linear()
     x0, y0, x, y = torch.randn(4, 2, 1, 32, 32, generator=draw)

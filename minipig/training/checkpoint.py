@@ -112,7 +112,7 @@ class Checkpoint:
         if schedule != self.schedule:
             raise ValueError(
                 f"{path} was made on the schedule {schedule.name}, not {self.schedule.name}; "
-                "use that one, or another folder"
+                f"use {schedule.name}, or another folder"
             )
 
 

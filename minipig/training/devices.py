@@ -23,7 +23,7 @@ def pick_device(name: str | None = None) -> torch.device:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise ValueError(
-            f"this machine has no device {name!r}; give --device cpu, or leave the option out"
+            f"device {name!r} cannot be used here; give --device cpu, or leave the option out"
         )
     return device
 
@@ -40,7 +40,7 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def waits_for_results(device: torch.device) -> bool:
-    """Whether a call returns after its work is done (a CPU), so that reading a number is free."""
+    """Whether the device is synchronous (a CPU), so that reading a number costs no waiting."""
     return device.type == "cpu"
 
 

@@ -82,7 +82,7 @@ def fit(
     """
     schedule = schedule or Schedule.linear()
     if getattr(model, "predict", "eps") == "v" and model.schedule != schedule:
-        raise ValueError(f"the network is built on {model.schedule}; build it on {schedule}")
+        raise ValueError(f"the network has {model.schedule}, fit {schedule}; give both the same")
     network = prepared(model, training.batch, speed)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(model.parameters(), lr=training.rate, fused=True)
@@ -157,7 +157,7 @@ def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
 
 
 def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
-    """Run a training to its end under a progress bar, if there is a terminal: its last Progress."""
+    """Run a training to its end, with a progress bar in a terminal; return its last Progress."""
     quiet = True if rank()[0] > 0 else None
     # closing: an interrupted training is saved
     with closing(steps), tqdm(desc=label, disable=quiet, leave=False) as bar:

@@ -53,5 +53,5 @@ class LossLog:
         batch = ", ".join(names[:8]) + (f" and {len(names) - 8} others" if len(names) > 8 else "")
         return (
             f"the loss is {loss} and the gradient's norm {norm} at step {step + 1}, on {batch}; "
-            f"start again in another folder with a --rate below {self.training.rate:.2g}"
+            f"start again in another folder with a rate below {self.training.rate:.2g}"
         )

@@ -124,7 +124,7 @@ def load_pair(
     if not rule and version_of(config.rule) != saved.get("rule_version", ""):
         raise ValueError(
             f"{config.rule} has changed since {folder} was trained with it; restore the file, "
-            f"train again, or sample by the new one: --rule {config.rule}"
+            f"train again, or sample with the new: --rule {config.rule}"
         )
     if rule and trained_as(name_of(rule)) != trained_as(name_of(config.rule)):
         raise ValueError(
@@ -140,9 +140,9 @@ def load_pair(
 def missing(folder: Path) -> str:
     """Why `folder` has no pair.pt, and what to do."""
     if (folder / "pair").is_dir():
-        return f"{folder} is the folder of a demo; its run is {folder / 'pair'}"
+        return f"{folder} is a demo's folder; give its run, {folder / 'pair'}"
     if not folder.exists():
         return f"{folder} does not exist; train it first: minipig train --out {folder}"
     if not (folder / "config.json").exists():
-        return f"{folder} is not a run: config.json is missing"
-    return f"{folder} has not finished training: repeat its train command"
+        return f"{folder} is not a run; give the folder of a training"
+    return f"{folder} has not finished training, or is not a run; repeat its train command"

@@ -31,9 +31,9 @@ def prepared(model: nn.Module, batch: int, speed: Speed) -> nn.Module:
     """
     _, processes = rank()
     if batch < speed.accumulate * processes:
-        parts = f"{processes} processes in {speed.accumulate} parts each"
+        parts = f"{speed.accumulate * processes} parts (processes x --accumulate)"
         raise ValueError(
-            f"a batch of {batch} cannot be shared by {parts}; lower --accumulate, or raise --batch"
+            f"{batch} pairs are too few for {parts}; lower --accumulate, or raise --batch"
         )
     network = torch.compile(model) if speed.compiled else model
     return DistributedDataParallel(network) if processes > 1 else network

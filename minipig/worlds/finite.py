@@ -19,9 +19,10 @@ class FiniteWorld:
         for key, table in tables.items():
             total = table.sum(_before_the_bar(key))
             if table.min() < 0 or (total - 1).abs().max() > 1e-9:
-                found = f"its sums are {total.min():.3g} to {total.max():.3g}"
-                found += f", its smallest entry {table.min():.3g}"
-                raise ValueError(f"table {key!r} is not a conditional probability: {found}")
+                found = f"sums {total.min():.3g} to {total.max():.3g}"
+                found += f", smallest entry {table.min():.3g}"
+                over = key.partition("|")[0].strip()
+                raise ValueError(f"table {key!r} must be >= 0 and sum to 1 over {over}: {found}")
             factors += [table, [self.names.index(name) for name in _names(key)]]
         self.table = torch.einsum(*factors, list(range(len(self.names))))
 

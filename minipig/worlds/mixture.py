@@ -87,7 +87,7 @@ class Mixture:
         "clean" if f is a table.
         """
         if guide == "clean" and not callable(self.f):
-            raise ValueError("the guide clean needs f between the levels: a function, not a table")
+            raise ValueError("the guide clean needs f as a function, not as a table")
         after = dict(zip(grid, grid[1:])) if grid else {}
         rule = Show(guide) if isinstance(guide, str) else guide
 
@@ -110,7 +110,7 @@ class Mixture:
                 posterior = self.posterior(from_y, *about_x[guide]())
                 return self.eps_y(yt, t, self._mean(posterior, self.means))
             if (t != t[0]).any():
-                raise ValueError("the ideal model_y of a rule needs equal levels in a batch")
+                raise ValueError("the ideal model_y of a rule needs one t for a whole batch")
             return self.eps_y(yt, t, self.f_mean(guide, yt, int(t[0]), shown))
 
         return PairModel(model_x, model_y, self.schedule, rule)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from minipig.data.checks import check_counts, held_out
 from minipig.data.files import claim_folder, load_checkpoint, save_checkpoint, write_json
 from minipig.data.pairs import Pairs
-from minipig.data.phantoms import SLICES, phantoms
+from minipig.data.phantoms import phantoms
 from minipig.evidence.bench.ensembles import central, dice_of, forecast, with_interval
 from minipig.evidence.bench.runner import machine
 from minipig.evidence.judge import pair_agreement, train_judge, train_segmenter
@@ -104,8 +104,7 @@ def run_completions(
             "dice_of_majority": float(dice_of(probability[name], ill.masks).mean()),
         }
 
-    healthy = phantoms(n * SLICES, config.size, seed, healthy=True)
-    healthy = healthy.subset(range(0, n * SLICES, SLICES))
+    healthy = phantoms(n, config.size, seed, healthy=True, slices=1)
     inserted = stage("inserted", lambda: put_in(pair, ill, healthy, device))
     judge, _ = train_judge(config, device, work / "judge.ckpt")
     lesions = {}
@@ -170,7 +169,7 @@ def brighter(pairs: Pairs, healthy: Pairs) -> float:
 def table(result: dict) -> str:
     """The scores as text: one line for each way to a mask, and for each kind of lesion."""
     lines = [
-        f"{'':14}{'Dice (95 %)':>20}{'ahead of the U-Net':>26}{'of any mask':>13}"
+        f"{'':14}{'Dice (95 %)':>20}{'ahead of the U-Net':>26}{'of one mask':>13}"
         f"{'of the majority':>17}{'Brier':>8}{'calibration error':>19}"
     ]
     for name, row in result["masks"].items():

@@ -75,7 +75,7 @@ def table(report: dict) -> str:
     lines = [
         f"{'what':22}{'network':28}{'image':>6}{'batch':>6}{'median s (min..max)':>26}"
         f"{'base GB':>8}{'peak GB':>8}{'M weights':>10}{'GFLOP':>8}{'% of peak':>10}"
-        "  time, memory to plain"
+        "  time, memory / plain"
     ]
     pairs = {}
     for row in report["rows"].values():

@@ -109,8 +109,8 @@ def run_lab(
     result["verdicts"] = verdicts
     write_json(out, result)
     print(show(result["rows"]))
-    wrong = f"exact: total variation after {STEPS[-1]} steps, the share of pairs that is wrong"
-    print(f"{wrong}; ±: its sampling error")
+    print(f"exact: the share of pairs that is wrong after {STEPS[-1]} steps (total variation)")
+    print("±: the standard error over seeds; below, the sampling error of an exact verdict")
     for name in result["rows"]:
         if name in names and name in verdicts:
             print(f"{name}:\n{show_verdict(verdicts[name])}")
@@ -131,7 +131,7 @@ def check(
     if not protocol.phantom:
         raise ValueError(f"the lab needs phantoms as data, not {protocol.data}")
     if not out.suffix:
-        raise ValueError(f"--out is a file, such as {out}.json, not {out}")
+        raise ValueError(f"--out must be a file, such as {out}.json, not {out}")
 
 
 def draw_samples(experiment: Experiment, fold: Fold, rows: dict, solver: str) -> None:
@@ -170,7 +170,7 @@ def train_and_measure(experiment: Experiment, fold: Fold, name: str, source: str
     record = measure(experiment, fold, source)
     if "agreement" not in record:
         empty = f"the samples of {name} have no lesion in seed {fold.number}"
-        raise ValueError(f"{empty}; leave it out, or train for more steps")
+        raise ValueError(f"{empty}; omit {name}, or give other --seeds")
     alone(experiment, fold, source)
     for net in experiment.methods[source].networks:
         key = experiment.network_key(fold, net)

@@ -71,7 +71,7 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Method:
-    """draw(*networks, batch) -> (masks ±1 or None, slices), (B, 1, H, W); and its walk."""
+    """draw(*networks, batch) -> (masks ±1 or None, slices), (B, 1, H, W), and its solver."""
 
     networks: tuple[str, ...]
     draw: Callable[..., tuple[Tensor | None, Tensor]]

@@ -44,11 +44,11 @@ def replicas(folder: Path) -> list[dict]:
 
 
 def common_folds(rows: dict, names: Iterable[str], key: str, seeds: int) -> list[np.ndarray]:
-    """The values of each row, (folds, seeds), over the folds in common; ValueError if none is."""
+    """The values of each row, (folds, seeds), over their common folds; ValueError without one."""
     shortest = min(names, key=lambda name: len(rows.get(name, {}).get(key, ())))
     folds = len(rows.get(shortest, {}).get(key, ())) // seeds
     if folds == 0:
-        raise ValueError(f"the row {shortest} has no {key} of a whole fold yet; compute it first")
+        raise ValueError(f"no fold has all {key} of the row {shortest} yet; compute it first")
     return [np.array(rows[name][key][: folds * seeds]).reshape(folds, seeds) for name in names]
 
 
@@ -104,7 +104,7 @@ def hypotheses_text(one: dict, two: dict, protocol: Protocol, parts: float | Non
     lines = [["", "estimate", "95 % interval", "bound"]]
     for name, h in judged.items():
         low, high = h["interval"]
-        between = f"{low:.3f} to {high:.3f}" if np.isfinite(low) else "none, of one fold"
+        between = f"{low:.3f} to {high:.3f}" if np.isfinite(low) else "needs two folds"
         claim = f"{name} {h['claim']} {h.get('best', '')}"
         lines.append([claim, f"{h['estimate']:.3f}", between, f"{h['side']} {h['bound']}"])
     return "\n".join(columns(lines))

@@ -97,7 +97,7 @@ def folds_of(protocol: Protocol) -> list[Fold]:
         pairs = pairs.subset(order.tolist())
     patients = len(set(pairs.patients))
     if patients < p.folds:
-        raise ValueError(f"{p.folds} folds need as many patients; {p.data} has {patients}")
+        raise ValueError(f"{p.data}: {patients} patients are too few for {p.folds} folds; add some")
     parts = split(pairs, (1 / p.folds,) * p.folds, p.seed)
     fewest = min(map(len, parts))
     if fewest < 2:

@@ -91,7 +91,7 @@ def run_table(
         raise ValueError(f"folds run from 0 to {protocol.folds - 1}, not {given}")
     known = list(dict.fromkeys(arguments[0] for _, arguments in plan(protocol, table, 0)))
     if unknown := ", ".join(sorted(set(sources or ()) - set(known))):
-        raise ValueError(f"table {table} has no row {unknown}; its rows are {', '.join(known)}")
+        raise ValueError(f"--rows cannot be {unknown}; choose from {', '.join(known)}")
     sources = known if sources is None else sources
     experiment = Experiment(protocol, out, work, device)
     claim_folder(out, configuration(protocol), defaults=OLDER)

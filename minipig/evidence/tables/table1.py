@@ -7,7 +7,7 @@ import numpy as np
 from minipig.data.checks import held_out
 from minipig.data.files import load_checkpoint, save_checkpoint
 from minipig.data.pairs import Pairs
-from minipig.data.phantoms import SLICES, phantoms
+from minipig.data.phantoms import phantoms
 from minipig.evidence import features, metrics
 from minipig.evidence.judge import pair_agreement, train_segmenter
 from minipig.evidence.tables.experiment import Experiment
@@ -64,7 +64,7 @@ def source_pairs(experiment: Experiment, fold: Fold, source: str) -> Pairs:
 
 def independent_phantoms(n: int, size: tuple[int, int], seed: int) -> Pairs:
     """n phantoms of n patients, independent as samples are; slices of one patient are not."""
-    return phantoms(n * SLICES, size, seed).subset(range(0, n * SLICES, SLICES))
+    return phantoms(n, size, seed, slices=1)
 
 
 def feature_sets(experiment: Experiment, pairs: Pairs, masked: bool) -> dict[str, np.ndarray]:

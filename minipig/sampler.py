@@ -3,7 +3,8 @@
 Two chains of noise, Eq. (8)-(10), are reversed together, Eq. (11). By Proposition 1, Eq. (12), a
 joint step is a mask step and then a slice step: one turn of the loop in `walk`, the block of
 Fig. 2. The loop knows two denoisers, a schedule, a grid and a guide rule, and nothing of networks:
-the ideal denoisers of an exactly known world can take their place.
+the ideal denoisers of an exactly known world can take their place. Eq. (6) and (7) are methods of
+Schedule.
 """
 
 from dataclasses import dataclass, replace

@@ -1,5 +1,6 @@
-"""The noise schedule and the four equations that use it: Eq. (2), (3), (6), (7).
+"""The noise schedule, and the equations that use it: Eq. (2), (3), (6), (7).
 
+The paper's schedule is linear; `minipig train --schedule cosine` trains on the cosine one.
 Levels t are the paper's: 1..T, and 0 for the clean image. Coefficients are kept in float64 and cast
 late to the type of the tensor they multiply: 1 - abar_1 = 1e-4 would lose three digits in float32.
 """

@@ -1,6 +1,6 @@
 """The downstream task: a small U-Net that outlines lesions, its loss, and the scores of Table 2.
 
-To try another network, give it as `build` to evidence.judge.train_segmenter.
+To try another network, give it as `build` to evidence.judge.train_segmenter. The tables use this.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Distances between two sets of features, measures of copying, and confidence intervals."""
+"""Distances of feature sets (used by evidence/tables/table1.py), measures of copying, intervals."""
 
 from typing import Callable
 

@@ -1,7 +1,8 @@
 """The training loop: one for every network, a generator that yields after each step.
 
 Beside it, each readable alone: checkpoint.py (save and resume), loss_log.py (read and check the
-losses), speed.py (the backward pass in parts, in bfloat16, over several processes).
+losses), speed.py (the backward pass in parts, in bfloat16, over several processes). The losses are
+in the paper's files: model_x_loss and model_y_loss in guider.py, a rule's own in rules.py.
 """
 
 import copy

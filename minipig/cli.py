@@ -54,7 +54,7 @@ FOLDER = """A folder of pairs has images/ and masks/ with equal file names. It m
 with the columns name,patient."""
 MINIPIG = """Generate pairs of lesion mask and slice: two diffusion models guide each other.
 
-minipig demo                       a ten-minute experiment on simulated slices
+minipig demo                       the main experiment, on simulated slices
 minipig train --data FOLDER --out runs/mine
 minipig sample runs/mine -n 64     64 pairs as PNG files, in runs/mine/samples
 minipig train --help               the options of a command"""
@@ -137,7 +137,7 @@ def pair_model(sub: Parser) -> None:
 def demo(sub: Parser) -> None:
     """Train on simulated slices (phantoms), sample, and compare segmenters.
 
-    minipig demo                                           ten minutes on two cores
+    minipig demo                                           9 to 18 minutes on two cores
     minipig demo --solver dpm++2m --sampling-steps 25 --out runs/fast
     """
     pair_model(sub)

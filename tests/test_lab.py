@@ -12,6 +12,7 @@ import torch
 from minipig.evidence.lab import runner as lab
 from minipig.evidence.lab.ranking import EACH, ranked, show
 from minipig.evidence.lab.runner import run_lab
+from minipig.evidence.lab.trained import trained_rows
 from minipig.evidence.lab.variants import LAB_NETWORKS, VARIANTS, enter
 from minipig.evidence.methods.batch import Batch
 from minipig.evidence.methods.registry import NETWORKS
@@ -194,7 +195,7 @@ def test_costs_are_the_median_over_seeds_since_a_pause_may_be_in_one(done, tmp_p
         path.write_text(json.dumps(records))
     methods = lab.lab_methods("ddim", 2)
     settings = (SMALL, tmp_path / "lab", out.parent / "work", CPU, methods, LAB_NETWORKS)
-    rows = lab.trained_rows(lab.Experiment(*settings), "ddim")
+    rows = trained_rows(lab.Experiment(*settings), "ddim")
     assert rows["two-heads"]["training_seconds"] == 8.0
 
 

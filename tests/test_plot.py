@@ -37,7 +37,7 @@ def test_pair_grid_shows_each_pair_once(tmp_path):
     write_figure(tmp_path / "grid.png", figure)
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.width > 300
-    assert not matplotlib.pyplot.get_fignums()
+    assert not matplotlib.pyplot.fignum_exists(figure.number)
 
 
 def test_figure_3_shows_the_asked_steps():

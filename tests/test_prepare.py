@@ -385,7 +385,7 @@ def test_names_never_collide(tmp_path):
 def test_an_interrupted_command_leaves_every_patient_in_the_manifest(
     bus_uclm, tmp_path, monkeypatch
 ):
-    wrote, write = [], module.write
+    wrote, write = [], module.write_values
 
     def stopping(path, values):
         if len(wrote) == 4:
@@ -393,7 +393,7 @@ def test_an_interrupted_command_leaves_every_patient_in_the_manifest(
         wrote.append(path)
         write(path, values)
 
-    monkeypatch.setattr(module, "write", stopping)
+    monkeypatch.setattr(module, "write_values", stopping)
     with pytest.raises(KeyboardInterrupt):
         prepare(bus_uclm, tmp_path / "dst", LAYOUTS["bus-uclm"])
     assert PairFolder(tmp_path / "dst").patients == ["ALWI", "ALWI"]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import matplotlib.pyplot
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,7 @@ from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import metrics
 from minipig.evidence.methods.registry import METHODS, NETWORKS
-from minipig.evidence.tables import records, runner, table1
+from minipig.evidence.tables import plan, records, runner, sheets, table1
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.hypotheses import (
     COMPARATORS,
@@ -34,7 +35,7 @@ from minipig.evidence.tables.hypotheses import (
 from minipig.evidence.tables.preregister import preregister
 from minipig.evidence.tables.protocol import Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest
-from minipig.evidence.tables.runner import plan, run_table
+from minipig.evidence.tables.runner import run_table
 from minipig.evidence.tables.table2 import training_set
 from minipig.training.loop import fit
 from minipig.unet import PairedUNet
@@ -271,7 +272,7 @@ def test_every_row_has_a_value_for_every_fold_and_seed(done):
     assert {"real+classical+SegGuidedDif_4", "real+classical+PIG_4"} <= set(two)
     assert {"DDPM", "DDIM", "joint", "PIG", "real", "training"} <= set(one)
     for name, row in two.items():
-        control = name in {f"real+{control}_4" for control in runner.CONTROLS}
+        control = name in {f"real+{control}_4" for control in plan.CONTROLS}
         assert set(row) == {"dice", "iou", "precision", "recall", "fresh_dice"}
         assert {len(values) for values in row.values()} == {2 if control else 4}
         assert all(0 <= value <= 1 for values in row.values() for value in values)
@@ -280,7 +281,7 @@ def test_every_row_has_a_value_for_every_fold_and_seed(done):
             name != "training"
         )
         assert ("agreement" in row) == (name not in ("DDPM", "DDIM", "DPM++"))
-        assert {len(values) for values in row.values()} == {1 if name in runner.CONTROLS else 2}
+        assert {len(values) for values in row.values()} == {1 if name in plan.CONTROLS else 2}
     for table, result in results.items():
         assert json.loads((out / f"table{table}.json").read_text()) == json.loads(
             json.dumps(result)
@@ -631,15 +632,15 @@ def test_the_shown_table_has_a_line_for_each_row(done):
 def test_a_fold_is_planned_without_repetition():
     for table in (1, 2):
         for fold in (0, 1):
-            units = plan(SMALL, table, fold)
+            units = plan.plan(SMALL, table, fold)
             assert len(units) == len(set(units))
-    assert len(plan(SMALL, 2, 0)) > len(plan(SMALL, 2, 1))  # controls, on one fold
+    assert len(plan.plan(SMALL, 2, 0)) > len(plan.plan(SMALL, 2, 1))  # controls, on one fold
 
 
 def test_the_sheets_show_equal_seeds_side_by_side_and_what_each_is_nearest_to():
     known, samples = phantoms(6, (16, 16), seed=1), phantoms(4, (16, 16), seed=2)
     copies = known.subset([5, 3])
-    figures = runner.sheets(known, {"PIG": samples, "copier": copies})
+    figures = sheets.sheets(known, {"PIG": samples, "copier": copies})
     rows = {
         name: {
             ax.get_ylabel(): figure.axes[i : i + 2]
@@ -654,6 +655,8 @@ def test_the_sheets_show_equal_seeds_side_by_side_and_what_each_is_nearest_to():
     shown = {name: [ax.images[0].get_array() for ax in axes] for name, axes in beside.items()}
     for drawn, copied, i in zip(shown["copier"], shown["nearest to copier"], (5, 3)):
         assert np.array_equal(drawn, copied) and np.array_equal(drawn, known.images[i, 0])
+    for figure in figures.values():
+        matplotlib.pyplot.close(figure)
 
 
 def test_preregister_measures_room_and_seeds(tmp_path):

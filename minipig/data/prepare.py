@@ -13,7 +13,6 @@ DST/contact.png      some of the pairs
 import csv
 import hashlib
 import io
-import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -26,8 +25,9 @@ from tqdm import tqdm
 
 from minipig import plot
 from minipig.data import layouts
-from minipig.data.files import claim_folder, write_atomically, write_figure, write_json, write_png
-from minipig.data.images import ImageError, fit_into, open_image, read_image, read_mask
+from minipig.data.convert import read_pair, write_values
+from minipig.data.files import claim_folder, write_atomically, write_figure, write_json
+from minipig.data.images import fit_into
 from minipig.data.layouts import Layout
 
 SHOWN = 32  # pairs on the contact sheet
@@ -69,8 +69,8 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             # an interrupted run must not leave pairs without their patients
             write_manifest(dst, [(names[path], patients[path], path) for path in patients])
         name = names[path]
-        write(dst / "images" / name, image)
-        write(dst / "masks" / name, mask)
+        write_values(dst / "images" / name, image)
+        write_values(dst / "masks" / name, mask)
         rows.append((name, patients[path], path))
         areas.append(float(mask.mean()))
         same[hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()].append(name)
@@ -137,59 +137,6 @@ def write_manifest(dst: Path, rows: list[tuple[str, str, str]]) -> None:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([("name", "patient", "source"), *rows])
     write_atomically(dst / "manifest.csv", table.getvalue().encode())
-
-
-def read_pair(
-    src: Path, path: str, masks: list[str], layout: Layout
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image in [0, 1] and its mask, (H, W) float32 and bool.
-
-    Raises ValueError that says why the pair cannot be used, without the names of its files.
-    """
-    if not masks:
-        raise ValueError(f"no mask matches {layout.masks}; check --masks")
-    if len(masks) > 1 and not layout.merge:
-        raise ValueError("several masks; give --merge to join them")
-    for part in (path, *masks):
-        if os.path.normpath(part).startswith(".."):
-            raise ValueError("a file outside SRC; give a SRC that contains images and masks")
-        if not (src / part).resolve().is_relative_to(src.resolve()):
-            raise ValueError("a link to a file outside SRC; copy the file")
-    try:
-        image = read_image(src / path)
-        parts = [read_levels(src / mask, layout.threshold) for mask in masks]
-    except ImageError as error:
-        which = "image" if error.path == src / path else "mask"
-        raise ValueError(f"the {which} {error.kind}") from error
-    if any(part.shape != image.shape for part in parts):
-        raise ValueError("image and mask differ in size")
-    mask = np.any(parts, axis=0)
-    if not mask.any():
-        raise ValueError("no lesion")
-    if mask.all():
-        raise ValueError("the mask is full")
-    return image, mask
-
-
-def read_levels(path: Path, threshold: int | None) -> np.ndarray:
-    """Read a mask (H, W): the larger of its two values, or what is above `threshold`, as bool."""
-    if threshold is None:
-        return read_mask(path)
-    image = open_image(path)
-    values = np.asarray(image.convert("L") if image.mode == "1" else image)
-    values = values.max(2) if values.ndim == 3 else values  # of colours, the largest channel
-    if values.max() <= threshold and len(np.unique(values)) == 2:
-        raise ImageError(path, "has two values, neither above --threshold", "lower --threshold")
-    return values > threshold
-
-
-def write(path: Path, values: np.ndarray) -> None:
-    """Write a mask as 0 and 255, an image in [0, 1] with 8 bits if they are exact, else with 16."""
-    eight = values * 255
-    if np.abs(eight - eight.round()).max() < 1e-3:
-        write_png(path, eight.round().astype(np.uint8))
-    else:
-        write_png(path, (values * 65535).round().astype(np.uint16))
 
 
 def summary(report: dict, dst: Path) -> str:

@@ -11,64 +11,22 @@ import json
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import Callable
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from minipig import plot
 from minipig.data.files import claim_folder, write_figure, write_json
-from minipig.data.pairs import Pairs
-from minipig.evidence.metrics import nearest
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.hypotheses import COMPARATORS, DISTANCES, hypotheses_text, table_text
+from minipig.evidence.tables.hypotheses import DISTANCES, hypotheses_text, table_text
+from minipig.evidence.tables.plan import plan, table1_sources
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.records import commit
-from minipig.evidence.tables.table1 import measure, measure_unit
-from minipig.evidence.tables.table2 import row_name, segment, segment_unit
+from minipig.evidence.tables.sheets import SHOWN, sheets
+from minipig.evidence.tables.table1 import measure_unit
+from minipig.evidence.tables.table2 import row_name, segment_unit
 from minipig.segmentation import SCORES
 from minipig.training.config import OLDER
-
-# other guide rules; the last two were added after two folds of PIG
-OTHER_RULES = ("PIG-matched", "PIG-sign", "PIG-dithered")
-# new masks, finished before model_y sees them; of phantoms, the first fold only
-NEW_MASKS = ("SegGuidedDif-newmasks", "PIG-finished")
-# what the released code does, each part alone, then both; PIG-thresholded was added after a first
-# look at PIG-binarised
-RELEASE = ("PIG-binarised", "PIG-thresholded", "PIG-weighted", "PIG-release")
-CONTROLS = (*NEW_MASKS, "PIG-matched-oldmasks", "joint-wide", *RELEASE)  # phantoms, first fold
-SHOWN = 8  # samples of each method in the figures
-
-
-def table1_sources(protocol: Protocol) -> list[str]:
-    """The rows of Table 1 in every fold; "real" are fresh phantoms, "training" training pairs."""
-    if not protocol.phantom:
-        return ["training", "joint", "SegGuidedDif", "PIG", *NEW_MASKS]
-    return ["real", "training", "DDPM", "DDIM", "DPM++", *COMPARATORS, "PIG", *OTHER_RULES]
-
-
-def table2_sources(protocol: Protocol) -> list[tuple[str, int]]:
-    """The rows of Table 2 in every fold: (source, number of its pairs)."""
-    n = protocol.synthetic
-    rows = [("real", 0)]
-    if not protocol.phantom:
-        names = ("classical", "joint", "SegGuidedDif", "PIG", "classical+PIG", *NEW_MASKS)
-        return rows + [(name, n) for name in names]
-    rows += [(name, n) for name in ("fresh", "classical", *COMPARATORS)]
-    rows += [("PIG", n // 2), ("PIG", n), ("PIG", 3 * n // 2)]
-    return rows + [(s, n) for s in (*OTHER_RULES, "classical+SegGuidedDif", "classical+PIG")]
-
-
-def plan(protocol: Protocol, table: int, fold: int) -> list[tuple[Callable, tuple]]:
-    """The records of a table in one fold: (function, its further arguments)."""
-    controls = CONTROLS if protocol.phantom and fold == 0 else ()
-    if table == 1:
-        return [(measure, (source,)) for source in (*table1_sources(protocol), *controls)]
-    rows = table2_sources(protocol) + [(name, protocol.synthetic) for name in controls]
-    return [(segment, (*row, seed)) for row in rows for seed in range(protocol.segmenter_seeds)]
 
 
 def run_table(
@@ -172,29 +130,3 @@ def provenance(experiment: Experiment) -> dict:
         commit=commit(),
         seconds=seconds,
     )
-
-
-def sheets(known: Pairs, samples: dict[str, Pairs]) -> dict[str, Figure]:
-    """Figures by file name: samples.png, and nearest.png, which shows what is copied.
-
-    samples.png: the first samples of every method, equal noise in a column, below real pairs;
-    nearest.png: each sample above the training pair with the nearest slice.
-    """
-    beside = {}
-    for source, pairs in samples.items():
-        index = nearest(pairs.images, known.images).indices.tolist()
-        beside |= {source: pairs, f"nearest to {source}": known.subset(index)}
-    return {"samples.png": sheet({"real": known} | samples), "nearest.png": sheet(beside)}
-
-
-def sheet(rows: dict[str, Pairs]) -> Figure:
-    """A figure of pairs by name, one row each: slices with the outline of their mask."""
-    height, width = next(iter(rows.values())).size
-    columns = min(map(len, rows.values()))
-    size = (columns + 1.6, len(rows) * height / width)
-    fig, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
-    for row, (name, pairs) in zip(axes, rows.items()):
-        for ax, image, mask in zip(row, pairs.images[:, 0], pairs.masks[:, 0]):
-            plot.show_slice(ax, image, mask * 2.0 - 1)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    return fig

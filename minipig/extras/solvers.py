@@ -97,10 +97,12 @@ def log_snr_grid(schedule: Schedule, steps: int) -> list[int]:
     """
     T = schedule.grid(steps)[0]  # checks `steps`
     snr = log_snr(schedule, torch.arange(1, T + 1))  # falls as t grows
+    targets = torch.linspace(snr[0], snr[-1], steps)
+    middles = (snr[1:] + snr[:-1]) / 2  # between a level and the next
+    nearest = 1 + torch.searchsorted(-middles, -targets.to(snr))
     levels = [0]
-    for i, target in enumerate(torch.linspace(snr[0], snr[-1], steps).tolist(), start=1):
-        nearest = 1 + (snr - target).abs().argmin().item() if i < steps else T
-        levels.append(min(max(nearest, levels[-1] + 1), T - steps + i))
+    for i, level in enumerate([*nearest[:-1].tolist(), T], start=1):
+        levels.append(min(max(level, levels[-1] + 1), T - steps + i))
     return levels[::-1]
 
 

@@ -62,7 +62,8 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients{kept}, {height}x{width}")
     for note in pairs.notes:
         print(f"note: {note}")
-    speed = Speed(args.accumulate, args.compile, False if args.float32 else None)
+    low = args.format and args.format == "bfloat16"
+    speed = Speed(args.accumulate, args.compile, bfloat16=low)
     train_pair(out, config, pairs, device, speed)
     print(f"next: minipig sample {out}")
 

@@ -1,18 +1,19 @@
 """The bench: equal networks, right arithmetic, and a row that fails does not stop the others."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from minipig.evidence.bench import runner as bench
-from minipig.evidence.bench.networks import RIVALS, build
+from minipig.evidence.bench.networks import PLAIN, RIVALS, SPEEDS, build, lay_out
 from minipig.evidence.bench.report import exponent, exponents, summarise, table
 from minipig.evidence.bench.runner import LIMIT, plan, run_bench, run_child
 from minipig.evidence.bench.worker import Row, measure
-from minipig.extras.frugal import ChannelsLastGroupNorm, FrugalUNet
+from minipig.extras.frugal import ChannelsLastGroupNorm, RecomputedStage
 from minipig.seeds import generator, seeded_network
-from minipig.unet import PairedUNet
+from minipig.training.speed import Speed
 
 CPU = torch.device("cpu")
 SMALL = Row("train", "ours", "tiny", 16, 2, budget=0.0)
@@ -23,7 +24,10 @@ def measured(row, seconds, peak, base=100, flops=10):
     """What a process might have measured."""
     times = dict(seconds=seconds, first_seconds=[9.0])
     sizes = dict(base_bytes=base, peak_bytes=peak, parameters=5, forward_flops=flops)
-    return bench.asdict(row) | times | sizes | dict(device="cpu", bfloat16=False, loss=None)
+    rest = dict(device="cpu", bfloat16=False, loss=None)
+    if row.what == "trial":
+        rest["candidates"] = {"float32": 2.0, "bfloat16": 1.0}
+    return bench.asdict(row) | times | sizes | rest
 
 
 def report_of(*rows):
@@ -34,21 +38,17 @@ def report_of(*rows):
     return report
 
 
-@pytest.mark.parametrize(
-    "network, preset, kind",
-    [
-        ("plain", "paper", PairedUNet),
-        ("ours", "paper", FrugalUNet),
-        ("ours-groupnorm", "paper", FrugalUNet),
-        ("ours-remembering", "paper", PairedUNet),
-        ("ours", "cpu", PairedUNet),
-    ],
-)
-def test_networks_by_name(network, preset, kind):
-    net = build(network, preset, 64)
-    assert type(net) is kind
-    own_norm = any(isinstance(module, ChannelsLastGroupNorm) for module in net.modules())
-    assert own_norm == (kind is FrugalUNet and network == "ours")
+@pytest.mark.parametrize("network", [*SPEEDS, "plain"])
+def test_networks_by_name(network):
+    """What each row computes in, and that it is what its name says."""
+    speed = SPEEDS.get(network, Speed(**PLAIN))
+    net = build(network, "tiny", 16)
+    laid = lay_out(net, network, replace(speed, compiled=False))
+    own_norm = any(isinstance(module, ChannelsLastGroupNorm) for module in laid.modules())
+    recomputes = any(isinstance(module, RecomputedStage) for module in laid.modules())
+    assert own_norm == network.endswith("-last") and recomputes == (network == "ours-recomputing")
+    words = {"ours-float32": False, "ours-bfloat16": True}
+    assert all(speed.bfloat16 is low for word, low in words.items() if network.startswith(word))
 
 
 @pytest.mark.parametrize("preset, size", [("paper", 64), ("cpu", 16)])
@@ -138,7 +138,7 @@ def test_ratios_shares_and_seconds_a_pair():
     )
     row = report["rows"][ours.name]
     assert (row["median"], row["min"], row["max"], row["peak_bytes"]) == (2, 1, 3, 300)
-    assert report["train_step_512"] == {"time_ratio": 0.5, "memory_ratio": 0.75}
+    assert report["train_step_512"] == {"ours": {"time_ratio": 0.5, "memory_ratio": 0.75}}
     assert row["peak_share"] == pytest.approx(3 * 10 / 2 / 10)
     of_walk = report["rows"][walk.name]  # two networks, two steps, two batches
     assert of_walk["peak_share"] == pytest.approx(2 * 2 * 2 * 10 / 8 / 10)
@@ -146,7 +146,7 @@ def test_ratios_shares_and_seconds_a_pair():
     assert of_walk["per_pair"] == {"256": 32.0, "25": 3.125}
     assert report["sampling_memory"] == {"32": 50}
     shown = table(report)
-    assert "ours / plain: time 0.50, memory 0.75" in shown
+    assert "512x512, ours / plain: time 0.50, memory 0.75" in shown
     assert "256 steps 32 s, 25 steps 3.12 s" in shown
 
 
@@ -163,8 +163,8 @@ def test_exponents_are_recovered():
 def test_both_plans_hold_the_headline_first_and_every_row_once():
     for quick in (True, False):
         rows = plan(quick, CPU)
-        first, second = (row.name for row in rows[:2])
-        assert first == "train/ours/paper/512/1" and second == "train/plain/paper/512/1"
+        first = [f"{what}/paper/512/1" for what in ("trial/ours", "train/ours", "train/plain")]
+        assert [row.name for row in rows[:3]] == first
         assert len({row.name for row in rows}) == len(rows)
         assert set(RIVALS) < {row.network for row in rows}
     assert {row.name for row in plan(True, CPU)} < {row.name for row in rows}

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from minipig.cli import main
-from minipig.training.devices import fast_bfloat16, pick_device, rank, several_processes
+from minipig.training.devices import machine, pick_device, rank, several_processes
 
 TRAIN = "train --preset tiny --steps 20 --batch 6 --pairs 12 --holdout 0 --size 16".split()
-TRAIN += "--rule matched --float32".split()
+TRAIN += "--rule matched --format float32".split()
 
 
 def torchrun(*arguments, processes=2):
@@ -60,13 +60,13 @@ def test_only_training_is_shared(tmp_path):
     assert "Traceback" not in done.stderr.split("minipig:")[0] and not (tmp_path / "p").exists()
 
 
-@pytest.mark.parametrize(
-    "flags, pays", [({"amx_bf16": True, "avx512_bf16": True}, True), ({"avx512_bf16": True}, False)]
-)
-def test_bfloat16_is_for_processors_with_tiles(monkeypatch, flags, pays):
+def test_the_machine_is_described(monkeypatch):
+    flags = {"amx_bf16": False, "avx512_bf16": True, "avx2": True}
     # older versions of torch lack it
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
-    assert fast_bfloat16(torch.device("cpu")) is pays
+    found = machine(torch.device("cpu"))
+    assert found["bfloat16"] == ["avx512_bf16"] and found["threads"] == torch.get_num_threads()
+    assert found["torch"] == torch.__version__ and found["name"]
 
 
 def test_a_process_without_torchrun_is_alone(monkeypatch):

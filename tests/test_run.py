@@ -11,7 +11,6 @@ import torch
 from minipig.data.checks import HELD_OUT
 from minipig.data.files import load_checkpoint, save_checkpoint
 from minipig.data.phantoms import phantoms
-from minipig.extras.frugal import FrugalUNet
 from minipig.rules import Clean, Sign
 from minipig.sampler import sample
 from minipig.schedule import Schedule
@@ -95,10 +94,6 @@ def test_networks_are_built_on_the_schedule(name):
     again = network(config, 0).state_dict()
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.values()))
     assert not torch.equal(net.enter.weight, network(config, 1).enter.weight)
-
-
-def test_the_paper_preset_is_a_frugal_network():
-    assert type(network(Config(preset="paper", size=(512, 512)), 0)) is FrugalUNet
 
 
 def test_a_size_that_the_network_cannot_halve_is_refused_before_data_are_read():

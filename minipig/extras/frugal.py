@@ -1,9 +1,12 @@
-"""FrugalUNet: PairedUNet made fast and small for large images, with the same weights.
+"""A network made faster or smaller for training, with the same weights and, to rounding, outputs.
 
-Two changes. The channels of a pixel lie side by side in memory (channels last), which makes
-convolutions of large images about twice as fast on a CPU. Torch's backward pass of group norm is
-very slow in this layout, so group norm gets its own. And of each stage only the inputs are kept for
-the backward pass, which computes the rest again: half the memory.
+channels_last  The channels of a pixel lie side by side in memory, which makes convolutions of large
+               images about twice as fast on a CPU. Torch's backward pass of group norm is very slow
+               in this layout, so group norm gets its own.
+recomputing    Of each stage of a PairedUNet only the inputs are kept for the backward pass, which
+               computes the rest again: half the memory.
+
+Both change a network in place. training/choice.py tries whether they pay.
 """
 
 import torch
@@ -14,15 +17,21 @@ from torch.utils.checkpoint import checkpoint
 from minipig.unet import PairedUNet, Stage
 
 
-class FrugalUNet(PairedUNet):
-    """PairedUNet with the same arguments and weights; outputs agree to 1e-4 in float32."""
+def channels_last(net: nn.Module) -> nn.Module:
+    """Put the weights into the layout channels last, and change the group norms; return `net`."""
+    for module in net.modules():
+        if type(module) is nn.GroupNorm:
+            module.__class__ = ChannelsLastGroupNorm  # same weights, another backward pass
+    return net.to(memory_format=torch.channels_last)
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        for module in self.modules():  # same weights, another forward pass
-            module.__class__ = FASTER.get(type(module), type(module))
-        self.leave.__class__ = RecomputedLayers
-        self.to(memory_format=torch.channels_last)
+
+def recomputing(net: PairedUNet) -> PairedUNet:
+    """Let the stages keep only their inputs for the backward pass; return `net`."""
+    for module in net.modules():
+        if type(module) is Stage:
+            module.__class__ = RecomputedStage  # same weights, another forward pass
+    net.leave.__class__ = RecomputedLayers
+    return net
 
 
 def recompute(forward, *inputs: Tensor | None) -> Tensor:
@@ -51,9 +60,6 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
         if last and h.device.type == "cpu" and torch.is_grad_enabled():
             return _ChannelsLast.apply(h, self.weight, self.bias, self.num_groups, self.eps)
         return super().forward(h)
-
-
-FASTER = {nn.GroupNorm: ChannelsLastGroupNorm, Stage: RecomputedStage}
 
 
 class _ChannelsLast(torch.autograd.Function):

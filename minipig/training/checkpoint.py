@@ -4,6 +4,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Iterator
 
+import torch
+
 from minipig.data.files import load_checkpoint, locked, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.schedule import Schedule
@@ -94,6 +96,13 @@ class Checkpoint:
         self.progress.losses.extend(state["losses"])
         self.keep_buffers()
         self.resumed = True
+
+    def lay_out_moments(self) -> None:
+        """Bring Adam's moments into the memory layout of their weights, which may be another."""
+        for weight, moments in self.optimiser.state.items():
+            for name, value in moments.items():
+                if value.shape == weight.shape:
+                    moments[name] = torch.empty_like(weight).copy_(value)
 
     def check(self, path: Path, state: dict) -> None:
         """Raise ValueError if the state is of other settings, pairs or schedule."""

@@ -6,7 +6,6 @@ from minipig.data.checks import check_counts, check_seed
 from minipig.data.folder import PairFolder
 from minipig.data.pairs import Pairs, split
 from minipig.data.phantoms import phantoms
-from minipig.extras.frugal import FrugalUNet
 from minipig.schedule import SCHEDULES, Schedule
 from minipig.seeds import seeded_network
 from minipig.unet import PRESETS, PairedUNet
@@ -64,9 +63,8 @@ class Config:
 
 def network(config: Config, seed: int) -> PairedUNet:
     """A new network of the preset from `seed`; raises ValueError if the size does not fit it."""
-    kind = FrugalUNet if config.preset == "paper" else PairedUNet
     net = seeded_network(
-        lambda: kind(**PRESETS[config.preset], schedule=config.noise_schedule), seed
+        lambda: PairedUNet(**PRESETS[config.preset], schedule=config.noise_schedule), seed
     )
     net.check_size(*config.size)
     return net

@@ -1,7 +1,8 @@
 """The training loop: one for every network, a generator that yields after each step.
 
 Beside it, each readable alone: checkpoint.py (save and resume), loss_log.py (read and check the
-losses), speed.py (the backward pass in parts, in bfloat16, over several processes). The losses are
+losses), speed.py (the backward pass in parts, in bfloat16, over several processes), choice.py (the
+number format and layout that are fastest here). The losses are
 in the paper's files: model_x_loss and model_y_loss in guider.py, a rule's own in rules.py.
 """
 
@@ -14,6 +15,7 @@ from typing import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from minipig.data.pairs import Pairs
@@ -21,9 +23,10 @@ from minipig.guider import Denoiser, NoisyPair
 from minipig.schedule import Schedule
 from minipig.seeds import generator
 from minipig.training.checkpoint import checkpointed
+from minipig.training.choice import decided
 from minipig.training.devices import rank
 from minipig.training.loss_log import LossLog
-from minipig.training.speed import Speed, backward, prepared
+from minipig.training.speed import Speed, backward, laid_out, prepared
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Progress:
     losses: list[float]
     model: nn.Module
     average: nn.Module
+    speed: Speed | None = None  # as it was decided; None if no step was left to take
 
     @property
     def recent(self) -> float:
@@ -84,7 +88,6 @@ def fit(
     schedule = schedule or Schedule.linear()
     if getattr(model, "predict", "eps") == "v" and model.schedule != schedule:
         raise ValueError(f"the network has {model.schedule}, fit {schedule}; give both the same")
-    network = prepared(model, training.batch, speed)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(model.parameters(), lr=training.rate, fused=True)
     progress = Progress(0, training.steps, [], model, average)
@@ -94,13 +97,19 @@ def fit(
         if saved.resumed:
             yield replace(progress)  # a copy, whose step stays as it is
         model.train()
+        if progress.step < training.steps:
+            first = noisy_batch(pairs, training, 0, schedule, guider)
+            progress.speed = decided(speed, model, loss, first, training.steps)
+            network = prepared(model, training.batch, progress.speed)
+            laid_out(average, progress.speed)
+            saved.lay_out_moments()
         while progress.step < training.steps:
             step = progress.step
             pair = noisy_batch(pairs, training, step, schedule, guider)
             for group in optimiser.param_groups:
                 group["lr"] = rate(training, step)
             optimiser.zero_grad()
-            value = backward(network, loss, pair, speed)
+            value = backward(network, loss, pair, progress.speed)
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.clip)
             losses.add(
                 step, value, norm
@@ -150,11 +159,12 @@ def rate(training: Training, step: int) -> float:
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
     """Exponential moving average of weights and batch statistics; counters are copied."""
-    for mean, now in zip(average.state_dict().values(), model.state_dict().values()):
-        if mean.is_floating_point():
-            mean.lerp_(now, 1 - keep)
-        else:
-            mean.copy_(now)
+    means, now = (list(net.state_dict().values()) for net in (average, model))
+    floats = [i for i, mean in enumerate(means) if mean.is_floating_point()]
+    move = get_ema_multi_avg_fn(keep)  # all in one call
+    move([means[i] for i in floats], [now[i] for i in floats], None)
+    for i in set(range(len(means))) - set(floats):
+        means[i].copy_(now[i])
 
 
 def finish(steps: Iterator[Progress], label: str = "training") -> Progress:

@@ -27,6 +27,7 @@ from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.guider import model_x_loss
 from minipig.rules import loss_of, trained_as
 from minipig.sampler import PairModel
+from minipig.training.choice import told
 from minipig.training.config import OLDER, Config, network
 from minipig.training.devices import rank, wait_for_all
 from minipig.training.loop import Progress, Training, finish, fit
@@ -71,7 +72,8 @@ def train_pair(
         last = finish(drawn(steps, name), f"training {name}")
         losses[name] = last.losses
         seconds = time.monotonic() - start
-        print(f"{name}: {training.steps} steps, loss {last.recent:.4f}, {seconds:.0f} s")
+        how = told(last.speed, net, config.batch, config.size)
+        print(f"{name}: {training.steps} steps, loss {last.recent:.4f}, {seconds:.0f} s{how}")
         return last.average
 
     # two seeds: the networks must not share their noise

@@ -1,4 +1,4 @@
-"""What makes a training step faster or smaller: parts, bfloat16, torch.compile, processes.
+"""What makes a training step faster or smaller: number format, memory layout, parts, processes.
 
 Results change by rounding only, so a run may be resumed with other options.
 """
@@ -11,17 +11,27 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from minipig.extras.frugal import channels_last, recomputing
 from minipig.guider import NoisyPair
-from minipig.training.devices import fast_bfloat16, rank
+from minipig.training.devices import rank
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Speed and memory options; they may change when a run is resumed."""
+    """Speed and memory options. None: decided for the machine and the step, see choice.py."""
 
     accumulate: int = 1  # parts in which each process computes its share of a batch
     compiled: bool = False  # torch.compile: minutes of compiling, then faster steps
-    bfloat16: bool | None = None  # autocast; None: where the device is fast at it
+    bfloat16: bool | None = None  # autocast
+    channels_last: bool | None = None  # the memory layout of extras/frugal.py
+    recompute: bool | None = None  # half the memory, a third more time; of a PairedUNet
+
+
+def laid_out(model: nn.Module, speed: Speed) -> nn.Module:
+    """The network in the memory layout of `speed`, changed in place."""
+    if speed.channels_last:
+        channels_last(model)
+    return recomputing(model) if speed.recompute else model
 
 
 def prepared(model: nn.Module, batch: int, speed: Speed) -> nn.Module:
@@ -35,7 +45,8 @@ def prepared(model: nn.Module, batch: int, speed: Speed) -> nn.Module:
         raise ValueError(
             f"{batch} pairs are too few for {parts}; lower --accumulate, or raise --batch"
         )
-    network = torch.compile(model) if speed.compiled else model
+    network = laid_out(model, speed)
+    network = torch.compile(network) if speed.compiled else network
     return DistributedDataParallel(network) if processes > 1 else network
 
 
@@ -46,7 +57,6 @@ def backward(network: nn.Module, loss: Callable, pair: NoisyPair, speed: Speed) 
     """
     device = next(network.parameters()).device
     mine, processes = rank()
-    bfloat16 = fast_bfloat16(device) if speed.bfloat16 is None else speed.bfloat16
     batch = len(pair.x0)
     parts = torch.arange(batch).tensor_split(processes * speed.accumulate)[mine::processes]
     value = torch.zeros((), device=device)
@@ -54,7 +64,7 @@ def backward(network: nn.Module, loss: Callable, pair: NoisyPair, speed: Speed) 
         last = i == len(parts) - 1
         # processes meet once a step
         with nullcontext() if last or processes == 1 else network.no_sync():
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=speed.bfloat16):
                 share = loss(network, pair.part(rows, device)) * (len(rows) / batch)
             (processes * share).backward()
         value += share.detach()

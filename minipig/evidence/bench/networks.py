@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minipig.extras.frugal import ChannelsLastGroupNorm, FrugalUNet
+from minipig.extras.frugal import ChannelsLastGroupNorm
+from minipig.training.speed import Speed, prepared
 from minipig.unet import PRESETS, PairedUNet
 
 RIVALS = {
@@ -35,8 +36,19 @@ RIVALS = {
     },
 }
 
-# ours without bfloat16, without recomputation and channels last, without its own group norm
-SWITCHED_OFF = ("ours-float32", "ours-remembering", "ours-groupnorm")
+PLAIN = dict(bfloat16=False, channels_last=False, recompute=False)
+SPEEDS = {
+    # our training step: as fit decides it here, then each candidate that it chooses from
+    "ours": Speed(recompute=False),
+    "ours-recomputing": Speed(recompute=True),
+    "ours-float32": Speed(**PLAIN),
+    "ours-float32-last": Speed(**PLAIN | dict(channels_last=True)),
+    "ours-bfloat16": Speed(**PLAIN | dict(bfloat16=True)),
+    "ours-bfloat16-last": Speed(**PLAIN | dict(bfloat16=True, channels_last=True)),
+    # bfloat16, channels last, with torch's group norm
+    "ours-groupnorm": Speed(**PLAIN | dict(bfloat16=True, channels_last=True)),
+    "ours-compiled": Speed(compiled=True, recompute=False),
+}
 
 
 class Rival(nn.Module):
@@ -64,16 +76,17 @@ class Rival(nn.Module):
 
 
 def build(network: str, preset: str, size: int) -> nn.Module:
-    """A new network for images of side `size`: ours, ours-compiled, plain, or a name above.
-
-    ours: what training uses in this preset; plain: PairedUNet.
-    """
+    """A new PairedUNet for images of side `size`, or a rival; SPEEDS says how ours are trained."""
     if network in RIVALS:
         return Rival(network, preset, size)
-    if network not in ("ours", "ours-compiled", "plain", *SWITCHED_OFF):
+    if network != "plain" and network not in SPEEDS:
         raise ValueError(f"unknown network {network!r} in the bench")
-    frugal = preset == "paper" and network not in ("plain", "ours-remembering")
-    net = (FrugalUNet if frugal else PairedUNet)(**PRESETS[preset])
+    return PairedUNet(**PRESETS[preset])
+
+
+def lay_out(net: nn.Module, network: str, speed: Speed) -> nn.Module:
+    """The network to call in a training step."""
+    net = prepared(net, 1, speed)
     if network == "ours-groupnorm":
         for module in net.modules():
             if isinstance(module, ChannelsLastGroupNorm):

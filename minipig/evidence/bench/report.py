@@ -39,9 +39,11 @@ def summarise(report: dict) -> None:
         for row in rows.values()
         if (row["what"], row["network"], row["size"], row["steps"]) == ("sample", "ours", 64, 2)
     }
-    headline = rows.get(Row("train", "ours").name, {})
-    if headline.get("time_ratio"):
-        report["train_step_512"] = {key: headline[key] for key in ("time_ratio", "memory_ratio")}
+    report["train_step_512"] = {
+        network: {key: row[key] for key in ("time_ratio", "memory_ratio")}
+        for network in ("ours", "ours-recomputing")
+        if (row := rows.get(Row("train", network).name, {})).get("time_ratio")
+    }
 
 
 def exponent(x: list[float], y: list[float]) -> float:
@@ -93,12 +95,17 @@ def table(report: dict) -> str:
         if row["time_ratio"]:
             line += f"  {row['time_ratio']:.2f}, {row['memory_ratio']:.2f}"
         lines.append(line)
+    for row in report["rows"].values():
+        if row["what"] == "trial":
+            each = ", ".join(f"{name} {s:.3g}" for name, s in row["candidates"].items())
+            shape = f"{row['size']}x{row['size']}, batch {row['batch']}"
+            lines.append(f"seconds a step, {row['preset']} {shape}: {each}")
     lines += pairs.values()
     for n, peak in report["sampling_memory"].items():
         lines.append(f"peak of sampling {n} pairs: {peak / 1e9:.2f} GB")
     lines += [f"exponent of {name}: {e:.2f}" for name, e in report["exponents"].items()]
     lines += [f"{name}: {why}" for name, why in (report["failed"] | report["left_out"]).items()]
-    if ratios := report.get("train_step_512"):
+    for network, ratios in report["train_step_512"].items():
         shown = f"time {ratios['time_ratio']:.2f}, memory {ratios['memory_ratio']:.2f}"
-        lines.append(f"a training step at 512x512, ours / plain: {shown}")
+        lines.append(f"a training step at 512x512, {network} / plain: {shown}")
     return "\n".join(lines)

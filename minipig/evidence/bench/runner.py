@@ -9,7 +9,8 @@ quick, rounds    what was asked for
 rows             {name: row}. A row has the fields of worker.Row and what worker.py prints:
                  seconds (all timed runs) and first_seconds (each process's first); peak_bytes and
                  base_bytes (of the process with the highest peak); parameters; forward_flops (of
-                 one call on a batch); bfloat16; loss; device. From these follow median, min, max;
+                 one call on a batch); bfloat16, channels_last, recompute; loss; device; of a
+                 "trial" the candidates' seconds. From these follow median, min, max;
                  peak_share (of the measured matrix-multiply peak; a backward pass counts as two
                  forward passes); time_ratio and memory_ratio to `plain`; per_pair, seconds at 256
                  and at 25 steps, of a "sample"
@@ -17,12 +18,12 @@ failed           {name: the last line that the process printed}
 left_out         {name: why}
 exponents        {"time: train ~ pixels": e, ...}, least squares in logs; memory above the base
 sampling_memory  {pairs: peak_bytes} at one batch size
-train_step_512   {"time_ratio": ours / plain, "memory_ratio": ours / plain}, batch 1, preset `paper`
+train_step_512   {"ours": {"time_ratio": ours / plain, "memory_ratio": ours / plain},
+                 "ours-recomputing": ...}, batch 1, preset `paper`
 """
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -37,9 +38,10 @@ import torch
 from tqdm import tqdm
 
 from minipig.data.files import write_json
-from minipig.evidence.bench.networks import RIVALS, SWITCHED_OFF
+from minipig.evidence.bench.networks import RIVALS, SPEEDS
 from minipig.evidence.bench.report import summarise, table
 from minipig.evidence.bench.worker import Row
+from minipig.training import devices
 
 LIMIT = {True: 560, False: 12 * 3600}  # quick or not: seconds after which no process runs
 
@@ -51,7 +53,8 @@ def plan(quick: bool, device: torch.device) -> list[Row]:
     side = 2048 if device.type == "cpu" else 8192
     rows = [Row("train", network) for network in ("ours", "plain")]
     rows += [Row("matmul", kind, size=side) for kind in ("float32", "bfloat16")]
-    rows += [Row("train", network) for network in (*SWITCHED_OFF, *RIVALS)]
+    candidates = [name for name in SPEEDS if name not in ("ours", "ours-compiled")]
+    rows += [Row("train", network) for network in (*candidates, *RIVALS)]
     rows += [Row("train", network, "cpu", *shape) for shape in small for network in everyone]
     rows += [Row("train", "ours", size=size) for size in (64, 128, 256)]
     rows += [Row("train", "ours", size=128, batch=batch) for batch in (2, 4, 8)]
@@ -67,7 +70,10 @@ def plan(quick: bool, device: torch.device) -> list[Row]:
         rows += [Row("train", "ours", size=32), Row("train", "ours", size=128, batch=16)]
         rows += [Row("train", network, "tiny", 32, 64) for network in ("ours", "ours-compiled")]
     budget = 2.5 if quick else 15.0
-    return [replace(row, budget=budget) for row in dict.fromkeys(rows)]
+    rows = [replace(row, budget=budget) for row in dict.fromkeys(rows)]
+    ours = [row for row in rows if (row.what, row.network) == ("train", "ours")]
+    before = {row: replace(row, what="trial") for row in ours}  # "ours" is what a trial chooses
+    return [part for row in rows for part in ((before[row], row) if row in before else (row,))]
 
 
 def lacking(row: Row) -> str:
@@ -104,7 +110,7 @@ def run_rows(
     for turn, row in tqdm(turns, desc="bench", disable=None, leave=False):
         began = time.monotonic()
         left = limit - (began - start)
-        if row.name in report["failed"]:
+        if row.name in report["failed"] or (row.what == "trial" and turn > 0):
             continue
         if left > cost.get(row.name, 10):
             try:
@@ -130,15 +136,8 @@ def add(rows: dict[str, dict], row: Row, new: dict) -> None:
 
 
 def machine(device: torch.device) -> dict:
-    """The device, its name, platform, processors, threads, and versions of the libraries."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    with suppress(OSError, StopIteration):
-        if device.type == "cpu":
-            lines = Path("/proc/cpuinfo").read_text().splitlines()
-            name = next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    info = dict(device=str(device), name=name, platform=platform.platform())
-    info |= dict(processors=os.cpu_count(), threads=torch.get_num_threads())
-    info |= dict(python=platform.python_version(), torch=torch.__version__)
+    """What this machine is, and the versions of the libraries."""
+    info = devices.machine(device)
     for library in RIVALS:
         with suppress(PackageNotFoundError):
             info[library] = version(library)

@@ -15,23 +15,26 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from minipig.evidence.bench.networks import build
+from minipig.evidence.bench.networks import PLAIN, SPEEDS, build, lay_out
 from minipig.guider import NoisyPair, model_x_loss
 from minipig.rules import Clean
 from minipig.sampler import PairModel, sample
 from minipig.schedule import Schedule
 from minipig.seeds import generator, seeded_network
-from minipig.training.devices import fast_bfloat16
+from minipig.training.choice import WORTH, decided, trial
+from minipig.training.devices import wait_for_device
+from minipig.training.speed import Speed
 
 
 @dataclass(frozen=True)
 class Row:
     """What one process measures.
 
-    what: "train", one step; "sample", one call of sample() with `steps` steps for `pairs` pairs,
-    `batch` at a time; "matmul", one product of two square matrices of side `size`, whose number
-    format is `network`. network: a name in networks.py. size: the image's side in pixels. budget:
-    seconds after which timing stops (two runs at least).
+    what: "train", one step; "trial", the choice of its number format and layout (choice.py);
+    "sample", one call of sample() with `steps` steps for `pairs` pairs, `batch` at a time;
+    "matmul", one product of two square matrices of side `size`, whose number format is `network`.
+    network: a name in networks.py. size: the image's side in pixels. budget: seconds after which
+    timing stops (two runs at least).
     """
 
     what: str
@@ -57,30 +60,34 @@ class Row:
         return build(self.network, self.preset, self.size)
 
 
-def uses_bfloat16(row: Row, device: torch.device) -> bool:
-    """Whether the row computes in bfloat16: our training steps where it is faster, as in fit."""
-    if row.what == "matmul":
-        return row.network == "bfloat16"
-    ours = row.network.startswith("ours") and row.network != "ours-float32"
-    return row.what == "train" and ours and fast_bfloat16(device)
-
-
-def training(row: Row, net: nn.Module, device: torch.device) -> Callable[[], Tensor]:
-    """A function that takes one training step and returns its loss; ours: as training.loop.fit."""
-    net.train()
-    ours = row.network.startswith("ours")
-    low = uses_bfloat16(row, device)
-    optimiser = torch.optim.Adam(net.parameters(), lr=2e-4, fused=True if ours else None)
+def batch_of(row: Row, device: torch.device) -> NoisyPair:
+    """A batch of noise of the row's shape."""
     draw = generator("bench", 0)
     shape = (row.batch, 1, row.size, row.size)
     x0, y0 = (torch.randn(shape, generator=draw).clamp(-1, 1).to(device) for _ in range(2))
-    pair = NoisyPair.draw(x0.sign(), y0, Schedule.linear(), draw)
-    if row.network == "ours-compiled":
-        net.compile()
+    return NoisyPair.draw(x0.sign(), y0, Schedule.linear(), draw)
+
+
+def speed_of(row: Row, net: nn.Module, device: torch.device) -> Speed:
+    """How the row computes: our training steps as SPEEDS says, all else in plain float32."""
+    if row.what == "matmul":
+        return Speed(bfloat16=row.network == "bfloat16")
+    if row.what != "train" or row.network not in SPEEDS:
+        return Speed(**PLAIN)
+    return decided(SPEEDS[row.network], net, model_x_loss, batch_of(row, device), WORTH)
+
+
+def training(row: Row, net: nn.Module, device: torch.device, speed: Speed) -> Callable[[], Tensor]:
+    """A function that takes one training step and returns its loss; ours: as training.loop.fit."""
+    net.train()
+    ours = row.network in SPEEDS
+    network = lay_out(net, row.network, speed)
+    optimiser = torch.optim.Adam(net.parameters(), lr=2e-4, fused=True if ours else None)
+    pair = batch_of(row, device)
 
     def step() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=low):
-            loss = model_x_loss(net, pair)
+        with torch.autocast(device.type, torch.bfloat16, enabled=speed.bfloat16):
+            loss = model_x_loss(network, pair)
         optimiser.zero_grad()
         loss.backward()
         if ours:
@@ -91,7 +98,7 @@ def training(row: Row, net: nn.Module, device: torch.device) -> Callable[[], Ten
     return step
 
 
-def sampling(row: Row, net: nn.Module, device: torch.device) -> Callable[[], None]:
+def sampling(row: Row, net: nn.Module, device: torch.device, speed: Speed) -> Callable[[], None]:
     """A function that samples `pairs` pairs by two networks; ours: in load_pair's memory layout."""
     nets = [net, seeded_network(row.build, 1).to(device)]
     if row.network == "ours":
@@ -122,12 +129,14 @@ def product(row: Row, device: torch.device) -> Callable[[], None]:
 
 def measure(row: Row, device: torch.device) -> dict:
     """Build, run once, then time runs until the budget is spent; runner.py explains the keys."""
-    net = None
+    net = None if row.what == "matmul" else seeded_network(row.build, 0).to(device)
+    if row.what == "trial":
+        return choosing(row, net, device)
+    speed = speed_of(row, net, device)
     if row.what == "matmul":
         run = product(row, device)
     else:
-        net = seeded_network(row.build, 0).to(device)
-        run = {"train": training, "sample": sampling}[row.what](row, net, device)
+        run = {"train": training, "sample": sampling}[row.what](row, net, device, speed)
     base, _ = memory(device)
     first, _ = timed(run, device)
     seconds = []
@@ -142,18 +151,31 @@ def measure(row: Row, device: torch.device) -> dict:
         peak_bytes=memory(device)[1],
         parameters=0 if net is None else sum(p.numel() for p in net.parameters()),
         forward_flops=2 * row.size**3 if net is None else forward_flops(row),
-        bfloat16=uses_bfloat16(row, device),
+        bfloat16=speed.bfloat16,
+        channels_last=bool(speed.channels_last),
+        recompute=bool(speed.recompute),
         loss=None if loss is None else loss.item(),
+    )
+
+
+def choosing(row: Row, net: nn.Module, device: torch.device) -> dict:
+    """The trial of all candidates: its own seconds, and those of a step by each of them."""
+    base, _ = memory(device)
+    start = time.perf_counter()
+    candidates = trial(net, model_x_loss, batch_of(row, device), row.batch)
+    seconds = time.perf_counter() - start
+    sizes = dict(base_bytes=base, peak_bytes=memory(device)[1], parameters=0, forward_flops=0)
+    return dict(device=str(device), seconds=[seconds], first_seconds=[seconds], **sizes) | dict(
+        bfloat16=False, loss=None, candidates=candidates
     )
 
 
 def timed(run: Callable, device: torch.device) -> tuple[float, Tensor | None]:
     """The seconds of run(), until the device has finished, and its result."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    wait()
+    wait_for_device(device)
     start = time.perf_counter()
     result = run()
-    wait()
+    wait_for_device(device)
     return time.perf_counter() - start, result
 
 

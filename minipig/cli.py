@@ -165,6 +165,7 @@ def train(sub: Parser) -> None:
     number(sub, "--accumulate", "compute each batch in N parts, to save memory", 1)
     switch(sub, "--compile", "compile the networks: minutes at the start, then faster steps")
     option(sub, "--format", "number format", shown="the faster one here", choices=FORMATS)
+    switch(sub, "--recompute", "less memory, more time; used anyway if memory is short")
     output(sub, "runs/DATA")
 
 

@@ -63,7 +63,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     for note in pairs.notes:
         print(f"note: {note}")
     low = args.format and args.format == "bfloat16"
-    speed = Speed(args.accumulate, args.compile, bfloat16=low)
+    speed = Speed(args.accumulate, args.compile, low, recompute=args.recompute or None)
     train_pair(out, config, pairs, device, speed)
     print(f"next: minipig sample {out}")
 

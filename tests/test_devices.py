@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from minipig.cli import main
-from minipig.training.devices import machine, pick_device, rank, several_processes
+from minipig.training import devices
+from minipig.training.devices import free_memory, machine, pick_device, rank, several_processes
 
 TRAIN = "train --preset tiny --steps 20 --batch 6 --pairs 12 --holdout 0 --size 16".split()
 TRAIN += "--rule matched --format float32".split()
@@ -67,6 +68,21 @@ def test_the_machine_is_described(monkeypatch):
     found = machine(torch.device("cpu"))
     assert found["bfloat16"] == ["avx512_bf16"] and found["threads"] == torch.get_num_threads()
     assert found["torch"] == torch.__version__ and found["name"]
+
+
+def test_free_memory_is_shared_by_the_processes_of_a_machine(monkeypatch):
+    alone = free_memory(torch.device("cpu"))
+    assert 1e6 < alone < float("inf")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert free_memory(torch.device("cpu")) < alone / 2
+
+
+def test_a_containers_own_limit_counts(monkeypatch):
+    files = {"memory.max": "3000", "memory.current": "1000", "meminfo": "MemAvailable:  900 kB"}
+    monkeypatch.setattr(devices.Path, "read_text", lambda path: files[path.name])
+    assert free_memory(torch.device("cpu")) == 2000
+    files["memory.max"] = "max\n"
+    assert free_memory(torch.device("cpu")) == 900 * 1024
 
 
 def test_a_process_without_torchrun_is_alone(monkeypatch):

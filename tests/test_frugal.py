@@ -79,6 +79,12 @@ def test_a_deep_copy_is_frugal_too():
     assert not torch.equal(next(copied.parameters()), next(net.parameters()))
 
 
+def test_both_can_be_undone():
+    net = recomputing(channels_last(frugal(), on=False), on=False)
+    assert [type(m) for m in net.modules()] == [type(m) for m in plain().modules()]
+    assert all(p.is_contiguous() for p in net.parameters())
+
+
 def test_it_keeps_less_for_the_backward_pass():
     """Bytes of the tensors that autograd saves."""
 

@@ -38,8 +38,7 @@ def train_segmenter(
     def loss(net: nn.Module, pair: NoisyPair) -> Tensor:
         return segmentation_loss(net(pair.y0), pair.x0)
 
-    net = seeded_network(build, training.seed)
-    net = net.to(device, memory_format=torch.channels_last)  # trains faster
+    net = seeded_network(build, training.seed).to(device)
     return finish(fit(net, loss, pairs, training, checkpoint, speed=speed), label).average
 
 

@@ -1,12 +1,12 @@
 """A network made faster or smaller for training, with the same weights and, to rounding, outputs.
 
 channels_last  The channels of a pixel lie side by side in memory, which makes convolutions of large
-               images about twice as fast on a CPU. Torch's backward pass of group norm is very slow
-               in this layout, so group norm gets its own.
+               images faster on a CPU. Torch's backward pass of group norm is very slow in this
+               layout, so group norm gets its own.
 recomputing    Of each stage of a PairedUNet only the inputs are kept for the backward pass, which
-               computes the rest again: half the memory.
+               computes the rest again: less memory, more time.
 
-Both change a network in place. training/choice.py tries whether they pay.
+Both change a network in place, and back. training/choice.py decides whether they pay.
 """
 
 import torch
@@ -17,21 +17,25 @@ from torch.utils.checkpoint import checkpoint
 from minipig.unet import PairedUNet, Stage
 
 
-def channels_last(net: nn.Module) -> nn.Module:
-    """Put the weights into the layout channels last, and change the group norms; return `net`."""
-    for module in net.modules():
-        if type(module) is nn.GroupNorm:
-            module.__class__ = ChannelsLastGroupNorm  # same weights, another backward pass
-    return net.to(memory_format=torch.channels_last)
+def channels_last(net: nn.Module, on: bool = True) -> nn.Module:
+    """Put the weights into the layout channels last (off: torch's own), with the group norms."""
+    exchange(net, {nn.GroupNorm: ChannelsLastGroupNorm}, on)
+    return net.to(memory_format=torch.channels_last if on else torch.contiguous_format)
 
 
-def recomputing(net: PairedUNet) -> PairedUNet:
-    """Let the stages keep only their inputs for the backward pass; return `net`."""
-    for module in net.modules():
-        if type(module) is Stage:
-            module.__class__ = RecomputedStage  # same weights, another forward pass
-    net.leave.__class__ = RecomputedLayers
+def recomputing(net: nn.Module, on: bool = True) -> nn.Module:
+    """Let a PairedUNet's stages keep their inputs alone for the backward pass (off: everything)."""
+    exchange(net, {Stage: RecomputedStage}, on)
+    if isinstance(net, PairedUNet):
+        net.leave.__class__ = RecomputedLayers if on else nn.Sequential
     return net
+
+
+def exchange(net: nn.Module, kinds: dict[type, type], on: bool) -> None:
+    """Modules of one class become those of another with the same weights; off: the other way."""
+    kinds = kinds if on else {new: old for old, new in kinds.items()}
+    for module in net.modules():
+        module.__class__ = kinds.get(type(module), type(module))
 
 
 def recompute(forward, *inputs: Tensor | None) -> Tensor:
@@ -57,7 +61,7 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
 
     def forward(self, h: Tensor) -> Tensor:
         last = h.is_contiguous(memory_format=torch.channels_last) and not h.is_contiguous()
-        if last and h.device.type == "cpu" and torch.is_grad_enabled():
+        if last and self.affine and h.device.type == "cpu" and torch.is_grad_enabled():
             return _ChannelsLast.apply(h, self.weight, self.bias, self.num_groups, self.eps)
         return super().forward(h)
 

@@ -1,6 +1,7 @@
 """The state of a training in a file: saved as it goes and on interruption, and resumed exactly."""
 
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
 
@@ -11,6 +12,7 @@ from minipig.data.pairs import Pairs
 from minipig.schedule import Schedule
 from minipig.training.devices import rank
 from minipig.training.loss_log import LossLog
+from minipig.training.speed import Speed
 
 KEYS = {"training", "data", "step", "losses", "model", "average", "optimiser"}
 
@@ -39,6 +41,7 @@ class Checkpoint:
         self.optimiser = optimiser
         self.losses = losses
         self.resumed = False
+        self.began_in = {}  # the number format and layout, of a resumed training
         self.saved = 0  # the step in the file
         self.keep_buffers()
 
@@ -68,6 +71,7 @@ class Checkpoint:
             "model": progress.model.state_dict(),
             "average": progress.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "speed": progress.speed.format,
         }
         save_checkpoint(self.path, state)
         self.saved = progress.step
@@ -93,9 +97,15 @@ class Checkpoint:
             raise ValueError(message) from error
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress.step = self.saved = state["step"]
+        self.began_in = state.get("speed", {})  # older checkpoints lack it
         self.progress.losses.extend(state["losses"])
         self.keep_buffers()
         self.resumed = True
+
+    def as_before(self, speed: Speed) -> Speed:
+        """`speed`, whose open options are those that a resumed training began with."""
+        given = {name: value for name, value in speed.format.items() if value is not None}
+        return replace(speed, **self.began_in | given)
 
     def lay_out_moments(self) -> None:
         """Bring Adam's moments into the memory layout of their weights, which may be another."""

@@ -1,27 +1,22 @@
 """The number format and memory layout that train fastest here, found by trying them.
 
-What pays depends on the processor, the size of the images and the batch: bfloat16 without hardware
-tiles halves the time of a step at 512x512 and lengthens it by a third at 32x32. So before a
-training each candidate takes a few steps. Their seconds are kept in a file of the user's cache,
-under a description of the machine and the step: a second or a resumed training skips the trial.
+What pays depends on the processor, the size of the images and the batch, so before a training each
+candidate takes a few steps. A second training of the same kind skips the trial (trials.py), and a
+resumed one goes on as it began (checkpoint.py). Results change by rounding only.
 """
 
 import copy
-import json
-import os
 import time
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Callable
 
 import torch
 from torch import distributed, nn
 
-from minipig.data.files import write_json
 from minipig.guider import NoisyPair
-from minipig.training.devices import machine, rank, wait_for_device
+from minipig.training.devices import free_memory, rank, wait_for_device
 from minipig.training.speed import Speed, laid_out
+from minipig.training.trials import Seconds, described, keep, kept_trials
 from minipig.unet import PairedUNet
 
 CANDIDATES = {
@@ -30,85 +25,107 @@ CANDIDATES = {
     "bfloat16": dict(bfloat16=True, channels_last=False),
     "bfloat16, channels last": dict(bfloat16=True, channels_last=True),
 }
-WORTH = 200  # steps: a shorter training has ended before a trial has paid
+WORTH = 200  # steps in all: a shorter training has ended before a trial has paid
 LONG = 1.0  # seconds: a longer step is tried with fewer pairs
 
 
-def decided(speed: Speed, net: nn.Module, loss: Callable, pair: NoisyPair, steps: int) -> Speed:
-    """`speed` with its open options decided, for `steps` steps on batches like `pair`.
+def decided(
+    speed: Speed, net: nn.Module, loss: Callable, pair: NoisyPair, steps: int
+) -> tuple[Speed, Seconds]:
+    """`speed` with its open options decided, and the trial that decided, if one did.
 
-    Number format and layout: the fastest of the CANDIDATES that agree with `speed`; the plainest
-    for fewer than WORTH steps. Recomputing: if the memory that is free would not hold what a step
-    keeps. Under torchrun the first process decides for all.
+    For `steps` steps on batches like `pair`. Number format and layout: the fastest of the
+    CANDIDATES that agree with `speed`; the plainest for fewer than WORTH steps. Recomputing: if the
+    memory that is free would not hold what a step keeps. `net` and the random state stay as they
+    are. Under torchrun the first process decides for all.
     """
-    decision = [speed]
+    decision = [None]
     if rank()[0] == 0:
-        if None in (speed.bfloat16, speed.channels_last):
-            speed = replace(speed, **fastest(speed, net, loss, pair, steps))
-        if speed.recompute is None:
-            speed = replace(speed, recompute=too_large(speed, net, loss, pair))
-        decision = [speed]
+        device = next(net.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            decision = [decide(speed, net, loss, pair, steps)]
     if distributed.is_initialized():
         distributed.broadcast_object_list(decision)
     return decision[0]
 
 
-def fastest(speed: Speed, net: nn.Module, loss: Callable, pair: NoisyPair, steps: int) -> dict:
-    """Number format and layout."""
-    possible = {
-        name: how
+def decide(
+    speed: Speed, net: nn.Module, loss: Callable, pair: NoisyPair, steps: int
+) -> tuple[Speed, Seconds]:
+    """The same for one process."""
+    possible = [
+        name
         for name, how in CANDIDATES.items()
         if all(getattr(speed, field) in (None, value) for field, value in how.items())
-    }
-    if steps < WORTH or len(possible) == 1:
-        return next(iter(possible.values()))
-    known = read_cache().get(described(net, len(pair.x0), pair.x0.shape[2:]))
-    seconds = known or trial(net, loss, pair, share(pair, speed))
-    return possible[min(possible, key=seconds.get)]
+    ]
+    most = -(-len(pair.x0) // (speed.accumulate * rank()[1]))  # pairs that are computed at once
+    seconds = {}
+    if steps >= WORTH and len(possible) > 1:
+        seconds = tried(possible, net, loss, pair, most)
+    works = {name: value for name, value in seconds.items() if value is not None}
+    speed = replace(speed, **CANDIDATES[min(works, key=works.get, default=possible[0])])
+    if speed.recompute is None:
+        speed = replace(speed, recompute=too_large(net, loss, pair, most, speed.bfloat16))
+    return speed, seconds
 
 
-def share(pair: NoisyPair, speed: Speed) -> int:
-    """The pairs of a batch that one process computes at once."""
-    return -(-len(pair.x0) // (speed.accumulate * rank()[1]))
+def tried(
+    names: list[str], net: nn.Module, loss: Callable, pair: NoisyPair, most: int, again=False
+) -> Seconds:
+    """The seconds of a step with `most` pairs by these candidates: from the cache, or by a trial.
 
-
-def trial(net: nn.Module, loss: Callable, pair: NoisyPair, most: int) -> dict[str, float]:
-    """The seconds of a step, forward and backward, by each candidate; kept in the cache.
-
-    At most `most` pairs are computed at once. A candidate for which memory is short: infinite.
+    again: try, even if the cache has them.
     """
+    key = described(net, most, pair.x0.shape[2:])
+    seconds = kept_trials().get(key, {})
+    if again or not set(names) <= seconds.keys():
+        seconds = trial(names, net, loss, pair, most)
+        keep(key, seconds)
+    return {name: seconds[name] for name in names}
+
+
+def trial(names: list[str], net: nn.Module, loss: Callable, pair: NoisyPair, most: int) -> Seconds:
+    """Time forward and backward passes by each candidate, in turn, on copies of `net`."""
     device = next(net.parameters()).device
-    speeds = {name: Speed(**how) for name, how in CANDIDATES.items()}
+    speeds = {name: Speed(**CANDIDATES[name]) for name in names}
     networks = {name: laid_out(copy.deepcopy(net), how).train() for name, how in speeds.items()}
 
-    def seconds(name: str, rows: int) -> float:
+    def seconds(name: str, rows: int) -> float | None:
         part = pair.part(torch.arange(rows), device)
         start = time.perf_counter()
         try:
             with torch.autocast(device.type, torch.bfloat16, enabled=speeds[name].bfloat16):
                 value = loss(networks[name], part)
             value.backward()
-        except torch.OutOfMemoryError:
-            return float("inf")
-        wait_for_device(device)
-        networks[name].zero_grad()
+            wait_for_device(device)
+        except (RuntimeError, ValueError):  # memory is short, or the device lacks the format
+            return None
+        finally:
+            networks[name].zero_grad()
         return time.perf_counter() - start
 
-    batch = len(pair.x0)
-    one = seconds("float32", 1)  # the first call also prepares the libraries
-    rows = min(most, max(1, int(LONG / one)))
-    found = {name: [] for name in CANDIDATES}
-    for _ in range(1 if one > LONG else 3):  # in turn, as the machine may be busy for a moment
-        for name, values in found.items():
-            values.append(seconds(name, rows))
-    result = {name: min(values) * batch / rows for name, values in found.items()}
-    with suppress(OSError):  # a folder that cannot be written: tried again next time
-        write_json(cache(), read_cache() | {described(net, batch, pair.x0.shape[2:]): result})
-    return result
+    # one pair: the first call of each also prepares the libraries, so it counts only if it is long
+    found = {name: seconds(name, 1) for name in names}
+    for name, first in found.items():
+        if first is not None and (first < LONG or device.type == "cuda"):
+            found[name] = seconds(name, 1)
+    best = min((value for value in found.values() if value is not None), default=LONG)
+    rows = most if device.type == "cuda" else min(most, max(1, int(LONG / best)))
+    found = {name: value and value * most for name, value in found.items()}
+    if rows == 1:
+        return found
+    near = [name for name, value in found.items() if value and value < 3 * best * most]
+    times = {name: [] for name in near}
+    for _ in range(3):  # in turn, as the machine may be busy for a moment
+        for name in near:
+            times[name].append(seconds(name, rows))
+    for name, values in times.items():
+        found[name] = None if None in values else min(values) * most / rows
+    return found
 
 
-def too_large(speed: Speed, net: nn.Module, loss: Callable, pair: NoisyPair) -> bool:
-    """Whether a part of the batch would keep more than is free for its backward pass."""
+def too_large(net: nn.Module, loss: Callable, pair: NoisyPair, most: int, bfloat16: bool) -> bool:
+    """Whether `most` pairs would keep more than is free for their backward pass."""
     if not isinstance(net, PairedUNet):
         return False
     device = next(net.parameters()).device
@@ -119,54 +136,24 @@ def too_large(speed: Speed, net: nn.Module, loss: Callable, pair: NoisyPair) -> 
         return tensor
 
     one = pair.part(torch.arange(1), device)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        with torch.autocast(device.type, torch.bfloat16, enabled=speed.bfloat16):
-            loss(net, one)
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                loss(net, one)
+    except torch.OutOfMemoryError:
+        return True
     weights = sum(w.nbytes for w in net.parameters())
-    needed = share(pair, speed) * max(0, sum(kept.values()) - weights)
-    return needed > 0.7 * free_memory(device)
+    return most * max(0, sum(kept.values()) - weights) > 0.7 * free_memory(device)
 
 
-def free_memory(device: torch.device) -> float:
-    """Bytes that are free on the device; infinite where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        line = next(line for line in lines if line.startswith("MemAvailable"))
-        return 1024 * int(line.split()[1])
-    return float("inf")
-
-
-def told(speed: Speed | None, net: nn.Module, batch: int, size: tuple[int, int]) -> str:
+def told(speed: Speed | None, seconds: Seconds) -> str:
     """What was decided and why, as the end of a line; "" if nothing had to be."""
     if speed is None:
         return ""
-    format_ = "bfloat16" if speed.bfloat16 else "float32"
-    words = [format_, *["channels last"] * speed.channels_last, *["recomputing"] * speed.recompute]
-    text = f", in {', '.join(words)}"
-    if seconds := read_cache().get(described(net, batch, size)):
-        each = "; ".join(f"{name} {1000 * value:.0f}" for name, value in seconds.items())
-        text += f" (tried before, ms a step: {each})"
-    return text
-
-
-def described(net: nn.Module, batch: int, size: tuple[int, int]) -> str:
-    """The machine and the step, as the cache names them."""
-    here = machine(next(net.parameters()).device)
-    weights = sum(w.numel() for w in net.parameters())
-    step = f"{type(net).__name__} of {weights} weights, {batch} pairs of {size[0]}x{size[1]}"
-    return f"{here['name']}, {here['threads']} threads, torch {here['torch']}: {step}"
-
-
-def cache() -> Path:
-    """The file of all trials of this user."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "minipig" / "speed.json"
-
-
-def read_cache() -> dict[str, dict[str, float]]:
-    """{machine and step: {candidate: seconds}}; empty without a readable file."""
-    with suppress(OSError, ValueError):
-        return json.loads(cache().read_text())
-    return {}
+    name = next(name for name, how in CANDIDATES.items() if how == speed.format)
+    text = f", in {name}" + ", recomputing" * speed.recompute
+    each = [
+        f"{name} {'failed' if value is None else round(1000 * value)}"
+        for name, value in seconds.items()
+    ]
+    return f"{text} (trial, ms: {'; '.join(each)})" if each else text

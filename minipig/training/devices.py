@@ -32,7 +32,9 @@ def pick_device(name: str | None = None) -> torch.device:
 
 def machine(device: torch.device) -> dict:
     """The device, its name, the platform, processors, threads, and versions."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    name = platform.processor() or platform.machine()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
     with suppress(OSError, StopIteration):
         if device.type == "cpu":
             lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -43,6 +45,22 @@ def machine(device: torch.device) -> dict:
         flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         info["bfloat16"] = [flag for flag in ("amx_bf16", "avx512_bf16") if flags.get(flag)]
     return info | dict(python=platform.python_version(), torch=torch.__version__)
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that this process may still take on the device; infinite if the system does not say."""
+    if device.type == "cuda":  # what torch keeps for itself is free for the next tensor
+        own = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + own
+    free = [float("inf")]
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable"))
+        free.append(1024 * int(line.split()[1]))
+    with suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{w}").read_text() for w in ("max", "current"))
+        free.append(int(limit) - int(used))
+    return min(free) / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def wait_for_device(device: torch.device) -> None:

@@ -1,14 +1,14 @@
 """The training loop: one for every network, a generator that yields after each step.
 
 Beside it, each readable alone: checkpoint.py (save and resume), loss_log.py (read and check the
-losses), speed.py (the backward pass in parts, in bfloat16, over several processes), choice.py (the
-number format and layout that are fastest here). The losses are
-in the paper's files: model_x_loss and model_y_loss in guider.py, a rule's own in rules.py.
+losses), speed.py (the backward pass in parts, in its number format, over several processes) and
+choice.py (the number format and layout that are fastest here). The losses are in the paper's files:
+model_x_loss and model_y_loss in guider.py, a rule's own in rules.py.
 """
 
 import copy
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Callable, Iterator
@@ -26,7 +26,8 @@ from minipig.training.checkpoint import checkpointed
 from minipig.training.choice import decided
 from minipig.training.devices import rank
 from minipig.training.loss_log import LossLog
-from minipig.training.speed import Speed, backward, laid_out, prepared
+from minipig.training.speed import Speed, backward, check_parts, laid_out, prepared
+from minipig.training.trials import Seconds
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Progress:
     model: nn.Module
     average: nn.Module
     speed: Speed | None = None  # as it was decided; None if no step was left to take
+    seconds: Seconds = field(default_factory=dict)  # the trial that decided it, if one did
 
     @property
     def recent(self) -> float:
@@ -78,14 +80,18 @@ def fit(
     batch and noise of step k depend on the seed and k alone.
 
     checkpoint: a file where the state is saved every `every` steps, at the end, and on
-    interruption. If it exists, the training is resumed (and a Progress is yielded first): on a CPU
-    with the same number of threads, the weights end bit-equal to those of an undisturbed run. Under
-    torchrun the processes share each batch, and process 0 writes.
+    interruption. If it exists, the training is resumed (and a Progress is yielded first), in the
+    number format and layout that it began in unless `speed` says another: on a CPU with the same
+    number of threads, the weights end bit-equal to those of an undisturbed run. Under torchrun the
+    processes share each batch, and process 0 writes.
+
+    speed: see training/choice.py, which may call `loss` on copies of `model` before the first step.
 
     Raises ValueError if the checkpoint is damaged, in use, or of other settings, pairs, schedule or
     layers; FloatingPointError if a loss or gradient is not finite.
     """
     schedule = schedule or Schedule.linear()
+    check_parts(training.batch, speed)
     if getattr(model, "predict", "eps") == "v" and model.schedule != schedule:
         raise ValueError(f"the network has {model.schedule}, fit {schedule}; give both the same")
     average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -99,8 +105,10 @@ def fit(
         model.train()
         if progress.step < training.steps:
             first = noisy_batch(pairs, training, 0, schedule, guider)
-            progress.speed = decided(speed, model, loss, first, training.steps)
-            network = prepared(model, training.batch, progress.speed)
+            speed = saved.as_before(speed)
+            decision = decided(speed, model, loss, first, training.steps)
+            progress.speed, progress.seconds = decision
+            network = prepared(model, progress.speed)
             laid_out(average, progress.speed)
             saved.lay_out_moments()
         while progress.step < training.steps:
@@ -111,9 +119,7 @@ def fit(
             optimiser.zero_grad()
             value = backward(network, loss, pair, progress.speed)
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.clip)
-            losses.add(
-                step, value, norm
-            )  # raises if they are not finite; a GPU's, before the next save
+            losses.add(step, value, norm)  # raises if not finite; a GPU's, before the next save
             with saved.update():
                 optimiser.step()
                 update_average(average, model, min(training.ema, (step + 1) / (step + 11)))

@@ -72,8 +72,8 @@ def train_pair(
         last = finish(drawn(steps, name), f"training {name}")
         losses[name] = last.losses
         seconds = time.monotonic() - start
-        how = told(last.speed, net, config.batch, config.size)
-        print(f"{name}: {training.steps} steps, loss {last.recent:.4f}, {seconds:.0f} s{how}")
+        end = f"{training.steps} steps, loss {last.recent:.4f}, {seconds:.0f} s"
+        print(f"{name}: {end}{told(last.speed, last.seconds)}")
         return last.average
 
     # two seeds: the networks must not share their noise

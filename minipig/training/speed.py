@@ -24,30 +24,34 @@ class Speed:
     compiled: bool = False  # torch.compile: minutes of compiling, then faster steps
     bfloat16: bool | None = None  # autocast
     channels_last: bool | None = None  # the memory layout of extras/frugal.py
-    recompute: bool | None = None  # half the memory, a third more time; of a PairedUNet
+    recompute: bool | None = None  # of a PairedUNet: less memory, more time
+
+    @property
+    def format(self) -> dict[str, bool | None]:
+        """Number format and layout, which a trial can decide."""
+        return dict(bfloat16=self.bfloat16, channels_last=self.channels_last)
 
 
 def laid_out(model: nn.Module, speed: Speed) -> nn.Module:
     """The network in the memory layout of `speed`, changed in place."""
-    if speed.channels_last:
-        channels_last(model)
-    return recomputing(model) if speed.recompute else model
+    return recomputing(channels_last(model, bool(speed.channels_last)), bool(speed.recompute))
 
 
-def prepared(model: nn.Module, batch: int, speed: Speed) -> nn.Module:
-    """The network to call in training: compiled if asked for; gradients averaged over processes.
-
-    Raises ValueError if the batch has fewer pairs than parts.
-    """
-    _, processes = rank()
-    if batch < speed.accumulate * processes:
-        parts = f"{speed.accumulate * processes} parts (processes x --accumulate)"
+def check_parts(batch: int, speed: Speed) -> None:
+    """Raise ValueError if a batch has fewer pairs than parts."""
+    parts = speed.accumulate * rank()[1]
+    if batch < parts:
         raise ValueError(
-            f"{batch} pairs are too few for {parts}; lower --accumulate, or raise --batch"
+            f"{batch} pairs are too few for {parts} parts (processes x --accumulate); "
+            "lower --accumulate, or raise --batch"
         )
+
+
+def prepared(model: nn.Module, speed: Speed) -> nn.Module:
+    """The network to call in training: compiled if asked for; gradients averaged over processes."""
     network = laid_out(model, speed)
     network = torch.compile(network) if speed.compiled else network
-    return DistributedDataParallel(network) if processes > 1 else network
+    return DistributedDataParallel(network) if rank()[1] > 1 else network
 
 
 def backward(network: nn.Module, loss: Callable, pair: NoisyPair, speed: Speed) -> Tensor:

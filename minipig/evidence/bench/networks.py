@@ -86,7 +86,7 @@ def build(network: str, preset: str, size: int) -> nn.Module:
 
 def lay_out(net: nn.Module, network: str, speed: Speed) -> nn.Module:
     """The network to call in a training step."""
-    net = prepared(net, 1, speed)
+    net = prepared(net, speed)
     if network == "ours-groupnorm":
         for module in net.modules():
             if isinstance(module, ChannelsLastGroupNorm):

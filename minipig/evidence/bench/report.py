@@ -97,7 +97,7 @@ def table(report: dict) -> str:
         lines.append(line)
     for row in report["rows"].values():
         if row["what"] == "trial":
-            each = ", ".join(f"{name} {s:.3g}" for name, s in row["candidates"].items())
+            each = ", ".join(f"{name} {s:.3g}" for name, s in row["candidates"].items() if s)
             shape = f"{row['size']}x{row['size']}, batch {row['batch']}"
             lines.append(f"seconds a step, {row['preset']} {shape}: {each}")
     lines += pairs.values()

@@ -21,7 +21,7 @@ from minipig.rules import Clean
 from minipig.sampler import PairModel, sample
 from minipig.schedule import Schedule
 from minipig.seeds import generator, seeded_network
-from minipig.training.choice import WORTH, decided, trial
+from minipig.training.choice import CANDIDATES, WORTH, decided, tried
 from minipig.training.devices import wait_for_device
 from minipig.training.speed import Speed
 
@@ -74,7 +74,7 @@ def speed_of(row: Row, net: nn.Module, device: torch.device) -> Speed:
         return Speed(bfloat16=row.network == "bfloat16")
     if row.what != "train" or row.network not in SPEEDS:
         return Speed(**PLAIN)
-    return decided(SPEEDS[row.network], net, model_x_loss, batch_of(row, device), WORTH)
+    return decided(SPEEDS[row.network], net, model_x_loss, batch_of(row, device), WORTH)[0]
 
 
 def training(row: Row, net: nn.Module, device: torch.device, speed: Speed) -> Callable[[], Tensor]:
@@ -162,7 +162,8 @@ def choosing(row: Row, net: nn.Module, device: torch.device) -> dict:
     """The trial of all candidates: its own seconds, and those of a step by each of them."""
     base, _ = memory(device)
     start = time.perf_counter()
-    candidates = trial(net, model_x_loss, batch_of(row, device), row.batch)
+    how = (net, model_x_loss, batch_of(row, device), row.batch)
+    candidates = tried(list(CANDIDATES), *how, again=True)
     seconds = time.perf_counter() - start
     sizes = dict(base_bytes=base, peak_bytes=memory(device)[1], parameters=0, forward_flops=0)
     return dict(device=str(device), seconds=[seconds], first_seconds=[seconds], **sizes) | dict(

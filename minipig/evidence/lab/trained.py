@@ -1,7 +1,9 @@
 """The trained verdict: a variant's networks, its samples and their worth, for each seed."""
 
+from functools import partial
 from statistics import median_low
 
+from minipig.data.pairs import Pairs
 from minipig.evidence.judge import score_pairs, train_segmenter
 from minipig.evidence.lab.ranking import EACH
 from minipig.evidence.lab.variants import VARIANTS
@@ -37,21 +39,18 @@ def alone_unit(experiment: Experiment, fold: Fold, source: str) -> tuple[str, st
 def alone(experiment: Experiment, fold: Fold, source: str) -> dict:
     """The scores on fresh phantoms of a segmenter trained on a variant's samples alone."""
     p = experiment.protocol
-    records = experiment.records[fold.number]
     unit = alone_unit(experiment, fold, source)
-    if record := records.find(*unit):
-        return record
-    pairs = experiment.samples(fold, source, p.measured)
     checkpoint = experiment.checkpoint_path(fold, *unit)
 
-    def work() -> dict:
+    def work(pairs: Pairs) -> dict:
         settings = (p.segmenter_steps, p.segmenter_batch, p.segmenter_rate)
         training = Training(*settings, seed=fold.number)
         label = f"seed {fold.number}: segmenter on {source}"
         net = train_segmenter(pairs, training, experiment.device, checkpoint, label)
         return score_pairs(net, fresh_test(p))
 
-    return records.make(*unit, work, checkpoint=checkpoint)
+    pairs = partial(experiment.samples, fold, source, p.measured)
+    return experiment.records[fold.number].make(*unit, work, checkpoint=checkpoint, pairs=pairs)
 
 
 def trained_rows(experiment: Experiment, solver: str) -> dict[str, dict]:

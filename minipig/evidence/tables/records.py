@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Callable
 
 from minipig.data.files import locked, write_json
+from minipig.data.pairs import Pairs
 
 PACKAGE = Path(__file__).parents[2]
 
@@ -63,19 +64,22 @@ class Records:
         self,
         name: str,
         key: str,
-        work: Callable[[], dict],
+        work: Callable[..., dict],
         again: bool = False,
         checkpoint: Path | None = None,
+        pairs: Callable[[], Pairs] | None = None,
     ) -> dict:
         """The record `name`. Call work() if it is missing or `again` is set, and save the result.
 
-        Seconds and commit are added to it. The checkpoint of a finished training is deleted.
+        Seconds and commit are added to it. pairs: work(pairs()) is called instead, and the seconds
+        of pairs() do not count. The checkpoint of a finished training is deleted.
         """
         if (record := self.find(name, key)) and not again:
             return record
+        given = [pairs()] if pairs else []
         code = commit()
         start = time.monotonic()
-        made = work()
+        made = work(*given)
         seconds = round(time.monotonic() - start, 1)
         record = self.save(name, {"key": key, "commit": code, "seconds": seconds} | made)
         if checkpoint:

@@ -123,17 +123,12 @@ def measure_unit(experiment: Experiment, fold: Fold, source: str) -> tuple[str, 
 def measure(experiment: Experiment, fold: Fold, source: str) -> dict:
     """The record of a source: distances and copying, and, if it has masks, pair agreement."""
     p = experiment.protocol
-    records = experiment.records[fold.number]
-    unit = measure_unit(experiment, fold, source)
-    if record := records.find(*unit):
-        return record
-    pairs = source_pairs(experiment, fold, source)
-    masked = bool(pairs.masks.any())
     copies = source == "training"
     known = None if p.phantom else fold  # the fold of the judge and of the true features
 
-    def work() -> dict:
+    def work(pairs: Pairs) -> dict:
         found = {}
+        masked = bool(pairs.masks.any())
         for name, values in feature_sets(experiment, pairs, masked).items():
             scale = feature_scales(experiment).get(name, 1)  # plain features have different units
             real = true_features(experiment, known)[name] / scale
@@ -157,4 +152,6 @@ def measure(experiment: Experiment, fold: Fold, source: str) -> dict:
             found["masks"] = {"mean": shapes.mean(0).tolist(), "spread": shapes.std(0).tolist()}
         return found
 
-    return records.make(*unit, work)
+    unit = measure_unit(experiment, fold, source)
+    pairs = partial(source_pairs, experiment, fold, source)
+    return experiment.records[fold.number].make(*unit, work, pairs=pairs)

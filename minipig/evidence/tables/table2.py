@@ -1,6 +1,6 @@
 """Table 2: scores of segmenters trained on a fold's real pairs and on pairs of one source."""
 
-from functools import cache
+from functools import cache, partial
 
 from minipig.data.checks import held_out
 from minipig.data.pairs import Pairs
@@ -59,14 +59,10 @@ def segment_unit(
 def segment(experiment: Experiment, fold: Fold, source: str, n: int, seed: int) -> dict:
     """The record of one segmenter. All take equal steps; equal seeds start with equal weights."""
     p = experiment.protocol
-    records = experiment.records[fold.number]
     unit = segment_unit(experiment, fold, source, n, seed)
-    if record := records.find(*unit):
-        return record
-    pairs = training_set(experiment, fold, source, n)
     checkpoint = experiment.checkpoint_path(fold, *unit)
 
-    def work() -> dict:
+    def work(pairs: Pairs) -> dict:
         own_seed = (p.seed * p.folds + fold.number) * p.segmenter_seeds + seed
         training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, seed=own_seed)
         label = f"fold {fold.number}: segmenter {seed} on {row_name(source, n)}"
@@ -74,4 +70,5 @@ def segment(experiment: Experiment, fold: Fold, source: str, n: int, seed: int) 
         found = score_pairs(net, fold.test)
         return found | {"fresh": score_pairs(net, fresh_test(p))} if p.phantom else found
 
-    return records.make(*unit, work, checkpoint=checkpoint)
+    pairs = partial(training_set, experiment, fold, source, n)
+    return experiment.records[fold.number].make(*unit, work, checkpoint=checkpoint, pairs=pairs)

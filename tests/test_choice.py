@@ -258,6 +258,19 @@ def test_a_resumed_training_goes_on_as_it_began(tmp_path, monkeypatch, best):
     assert end.losses == whole.losses
 
 
+def test_a_finished_training_is_taken_up_in_its_layout(tmp_path, monkeypatch, best):
+    """So the same command gives the same samples, to the bit, as when it trained."""
+    monkeypatch.setattr(choice, "WORTH", 1)
+    best("float32, channels last")
+    short = (model_x_loss, PAIRS, Training(steps=2, batch=4), tmp_path / "net.ckpt")
+    *_, first = fit(tiny(), *short)
+    *_, again = fit(tiny(), *short)
+    for ours, theirs in zip(first.average.parameters(), again.average.parameters()):
+        assert torch.equal(ours, theirs) and ours.stride() == theirs.stride()
+    assert [type(m) for m in first.average.modules()] == [type(m) for m in again.average.modules()]
+    assert not again.average.up[0].block.conv1.weight.is_contiguous()
+
+
 def test_the_layout_of_an_earlier_training_does_not_stay():
     """A network that was trained channels last and recomputing is trained plainly, if asked to."""
     net = tiny()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from minipig.evidence import judge, metrics
 from minipig.evidence.bench import completions, ensembles
 from minipig.evidence.bench.completions import brighter, near, run_completions
 from minipig.evidence.bench.ensembles import central, dice_of, forecast, with_interval
+from minipig.evidence.tables.protocol import Protocol
 from minipig.training.config import Config, network
 
 CPU = torch.device("cpu")
@@ -22,7 +24,7 @@ CPU = torch.device("cpu")
 def small(monkeypatch):
     for name, value in (("JUDGE_PAIRS", 8), ("JUDGE_STEPS", 2), ("TEST_PAIRS", 4)):
         monkeypatch.setattr(judge, name, value)
-    monkeypatch.setattr(completions.Protocol, "segmenter_steps", 2)
+    monkeypatch.setattr(completions, "Protocol", partial(Protocol, segmenter_steps=2))
     monkeypatch.setattr(ensembles, "bootstrap_interval", lambda *_, **__: (0.0, 1.0))
     complete = completions.complete
 

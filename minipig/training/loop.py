@@ -103,21 +103,22 @@ def fit(
         if saved.resumed:
             yield replace(progress)  # a copy, whose step stays as it is
         model.train()
+        speed = saved.as_before(speed)
         if progress.step < training.steps:
             first = noisy_batch(pairs, training, 0, schedule, guider)
-            speed = saved.as_before(speed)
-            decision = decided(speed, model, loss, first, training.steps)
-            progress.speed, progress.seconds = decision
-            network = prepared(model, progress.speed)
-            laid_out(average, progress.speed)
-            saved.lay_out_moments()
+            speed, progress.seconds = decided(speed, model, loss, first, training.steps)
+            progress.speed = speed
+        laid_out(model, speed)
+        laid_out(average, speed)
+        saved.lay_out_moments()
+        network = prepared(model, speed)
         while progress.step < training.steps:
             step = progress.step
             pair = noisy_batch(pairs, training, step, schedule, guider)
             for group in optimiser.param_groups:
                 group["lr"] = rate(training, step)
             optimiser.zero_grad()
-            value = backward(network, loss, pair, progress.speed)
+            value = backward(network, loss, pair, speed)
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.clip)
             losses.add(step, value, norm)  # raises if not finite; a GPU's, before the next save
             with saved.update():

@@ -49,8 +49,7 @@ def check_parts(batch: int, speed: Speed) -> None:
 
 def prepared(model: nn.Module, speed: Speed) -> nn.Module:
     """The network to call in training: compiled if asked for; gradients averaged over processes."""
-    network = laid_out(model, speed)
-    network = torch.compile(network) if speed.compiled else network
+    network = torch.compile(model) if speed.compiled else model
     return DistributedDataParallel(network) if rank()[1] > 1 else network
 
 

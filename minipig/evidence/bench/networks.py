@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minipig.extras.frugal import ChannelsLastGroupNorm
-from minipig.training.speed import Speed, prepared
+from minipig.training.speed import Speed, laid_out, prepared
 from minipig.unet import PRESETS, PairedUNet
 
 RIVALS = {
@@ -86,7 +86,7 @@ def build(network: str, preset: str, size: int) -> nn.Module:
 
 def lay_out(net: nn.Module, network: str, speed: Speed) -> nn.Module:
     """The network to call in a training step."""
-    net = prepared(net, speed)
+    net = prepared(laid_out(net, speed), speed)
     if network == "ours-groupnorm":
         for module in net.modules():
             if isinstance(module, ChannelsLastGroupNorm):

@@ -19,7 +19,7 @@ from minipig.evidence.bench.compare_solvers import run_solvers
 from minipig.evidence.bench.completions import MASKS_A_SLICE, run_completions
 from minipig.evidence.bench.runner import run_bench
 from minipig.evidence.demo import Demo, run_demo
-from minipig.evidence.judge import measure_agreement, train_judge
+from minipig.evidence.judge import fresh_pairs, measure_agreement, train_judge
 from minipig.evidence.lab.runner import LAB, run_lab
 from minipig.evidence.lab.variants import enter
 from minipig.evidence.tables.protocol import Protocol
@@ -85,11 +85,14 @@ def sample(args: argparse.Namespace, device: torch.device) -> None:
     claim_folder(out, {"weights": weights_of(args.run)} | settings)
     how = (steps, args.seed, device)
     pairs = sample_folder(out, pair, args.n, config.size, *how, args.batch, args.solver)
-    draw_figures(out, pair, pairs, *how, args.solver)
+    drawn = out / "samples.png"  # the last of the figures
+    if not drawn.exists() or drawn.stat().st_mtime < (out / "manifest.csv").stat().st_mtime:
+        draw_figures(out, pair, pairs, *how, args.solver)
     print(f"figures: {out}/samples.png, {out}/figure_3.png")
     if args.agreement:
-        judge, fresh = train_judge(config, device, args.run / "judge.ckpt")
-        write_json(out / "agreement.json", measure_agreement(judge, pairs, fresh))
+        judge = train_judge(config, device, args.run / "judge.ckpt")
+        found = measure_agreement(judge, pairs, fresh_pairs(config))
+        write_json(out / "agreement.json", found)
 
 
 def prepare_folder(args: argparse.Namespace, device: torch.device) -> None:

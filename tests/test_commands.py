@@ -117,6 +117,8 @@ def test_demo_in_miniature(tmp_path, monkeypatch, capsys):
     # an interrupted demo resumes, and ends with the same figures
     before = metrics["segmentation"]
     (tmp_path / "metrics.json").unlink()
+    for scores in (tmp_path / "segmenters").glob("real_*.json"):
+        scores.unlink()  # these are computed again, from the checkpoints
     assert run(*command) == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["segmentation"] == before
 
@@ -124,7 +126,12 @@ def test_demo_in_miniature(tmp_path, monkeypatch, capsys):
 def test_train_and_sample_on_a_folder(trained, capsys):
     five = sampled(trained, trained / "five", "-n", 5, "--batch", 2)
     assert five.size == (16, 16) and len(five) == 5 and (trained / "five" / "figure_3.png").exists()
+    figure = trained / "five" / "samples.png"
+    first, drawn = figure.read_bytes(), figure.stat().st_mtime_ns
+    sampled(trained, trained / "five", "-n", 5)  # nothing new: nothing is drawn again
+    assert figure.stat().st_mtime_ns == drawn
     extended = sampled(trained, trained / "five", "-n", 8, "--batch", 8)  # three more
+    assert figure.read_bytes() != first
     eight = sampled(trained, trained / "eight", "-n", 8, "--batch", 8)
     assert len(extended) == 8 and (extended.images - eight.images).abs().max() <= 1 / 127.5 + 1e-6
     assert "8 pairs" in capsys.readouterr().out

@@ -67,6 +67,9 @@ def test_the_machine_is_described(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
     found = machine(torch.device("cpu"))
     assert found["bfloat16"] == ["avx512_bf16"] and found["threads"] == torch.get_num_threads()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # trials under it are kept apart
+    limited = machine(torch.device("cpu"))["bfloat16"]
+    assert limited == ["avx512_bf16", "limited to AVX2"]
     assert found["torch"] == torch.__version__ and found["name"]
 
 

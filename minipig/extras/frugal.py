@@ -2,7 +2,8 @@
 
 channels_last  The channels of a pixel lie side by side in memory, which makes convolutions of large
                images faster on a CPU. Torch's backward pass of group norm is very slow in this
-               layout, so group norm gets its own.
+               layout, so group norm gets its own. That of attention is slow, too, in bfloat16:
+               `Attention` leaves the layout for it.
 recomputing    Of each stage of a PairedUNet only the inputs are kept for the backward pass, which
                computes the rest again: less memory, more time.
 

@@ -44,6 +44,8 @@ def machine(device: torch.device) -> dict:
     if device.type == "cpu":  # what it has for bfloat16: tiles (AMX), or vectors alone
         flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         info["bfloat16"] = [flag for flag in ("amx_bf16", "avx512_bf16") if flags.get(flag)]
+        if limit := os.environ.get("ONEDNN_MAX_CPU_ISA"):  # torch's convolutions may use no more
+            info["bfloat16"].append(f"limited to {limit}")
     return info | dict(python=platform.python_version(), torch=torch.__version__)
 
 

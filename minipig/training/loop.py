@@ -1,12 +1,14 @@
 """The training loop: one for every network, a generator that yields after each step.
 
 Beside it, each readable alone: checkpoint.py (save and resume), loss_log.py (read and check the
-losses), speed.py (the backward pass in parts, in its number format, over several processes) and
-choice.py (the number format and layout that are fastest here). The losses are in the paper's files:
-model_x_loss and model_y_loss in guider.py, a rule's own in rules.py.
+losses), speed.py (the backward pass in parts, in its number format, over several processes),
+choice.py (the number format and layout that are fastest here) and pace.py (tell when steps become
+slow). The losses are in the paper's files: model_x_loss and model_y_loss in guider.py, a rule's own
+in rules.py.
 """
 
 import copy
+import sys
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -26,6 +28,7 @@ from minipig.training.checkpoint import checkpointed
 from minipig.training.choice import decided
 from minipig.training.devices import rank
 from minipig.training.loss_log import LossLog
+from minipig.training.pace import Pace
 from minipig.training.speed import Speed, backward, check_parts, laid_out, prepared
 from minipig.training.trials import Seconds
 
@@ -177,11 +180,14 @@ def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
 def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
     """Run a training to its end, with a progress bar in a terminal; return its last Progress."""
     quiet = True if rank()[0] > 0 else None
+    pace = Pace()
     # closing: an interrupted training is saved
     with closing(steps), tqdm(desc=label, disable=quiet, leave=False) as bar:
         for progress in steps:
             bar.total = progress.steps
             bar.update(progress.step - bar.n)
+            if message := pace.step():
+                bar.write(message, file=sys.stderr)
             if progress.losses and progress.step % 20 == 0:
                 bar.set_postfix(loss=f"{progress.recent:.4f}")
     return progress

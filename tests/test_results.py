@@ -165,13 +165,16 @@ def test_the_solvers():
 
 
 def test_the_bench():
-    """Two tables of speed, to the digits that they show."""
+    """Three tables of speed, to the digits that they show."""
     older = ("ours", "ours-float32", "ours-remembering", "ours-groupnorm", "plain", "diffusers")
     shared = ("ours", "ours-recomputing", "ours-float32", "ours-float32-last", "ours-bfloat16")
     shared += ("ours-bfloat16-last", "ours-groupnorm", "plain")
+    vectors = ("ours", "ours-recomputing", "ours-float32", "ours-bfloat16", "ours-bfloat16-last")
+    vectors += ("plain",)
     for file, header, names in (
         ("bench.json", "network | seconds", older),
         ("bench_shared.json", "candidate | seconds", shared),
+        ("bench_vectors.json", "candidate, tiles switched off | seconds", vectors),
     ):
         rows = load(file)["rows"]
         shown = table_below(header)

@@ -19,7 +19,7 @@ from minipig.evidence.bench.compare_solvers import run_solvers
 from minipig.evidence.bench.completions import MASKS_A_SLICE, run_completions
 from minipig.evidence.bench.runner import run_bench
 from minipig.evidence.demo import Demo, run_demo
-from minipig.evidence.judge import fresh_pairs, measure_agreement, train_judge
+from minipig.evidence.judge import measure_agreement, train_judge
 from minipig.evidence.lab.runner import LAB, run_lab
 from minipig.evidence.lab.variants import enter
 from minipig.evidence.tables.protocol import Protocol
@@ -29,7 +29,7 @@ from minipig.extras.solvers import SOLVERS
 from minipig.training.config import SETTINGS, Config, load_data
 from minipig.training.devices import pick_device, process_group, rank, several_processes
 from minipig.training.run import load_pair, train_pair, weights_of
-from minipig.training.sampling import draw_figures, sample_folder
+from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
 from minipig.training.speed import Speed
 from minipig.worlds.verdict import BESIDE
 
@@ -85,14 +85,12 @@ def sample(args: argparse.Namespace, device: torch.device) -> None:
     claim_folder(out, {"weights": weights_of(args.run)} | settings)
     how = (steps, args.seed, device)
     pairs = sample_folder(out, pair, args.n, config.size, *how, args.batch, args.solver)
-    drawn = out / "samples.png"  # the last of the figures
-    if not drawn.exists() or drawn.stat().st_mtime < (out / "manifest.csv").stat().st_mtime:
+    if not figures_are_current(out, out):
         draw_figures(out, pair, pairs, *how, args.solver)
     print(f"figures: {out}/samples.png, {out}/figure_3.png")
     if args.agreement:
-        judge = train_judge(config, device, args.run / "judge.ckpt")
-        found = measure_agreement(judge, pairs, fresh_pairs(config))
-        write_json(out / "agreement.json", found)
+        judge, fresh = train_judge(config, device, args.run / "judge.ckpt")
+        write_json(out / "agreement.json", measure_agreement(judge, pairs, fresh))
 
 
 def prepare_folder(args: argparse.Namespace, device: torch.device) -> None:

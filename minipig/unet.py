@@ -63,7 +63,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, h: Tensor) -> Tensor:
-        qkv = self.qkv(self.norm(h)).contiguous()  # a copy only if extras/frugal.py is in use
+        qkv = self.qkv(self.norm(h))
         q, k, v = rearrange(qkv, "b (n heads c) h w -> n b heads (h w) c", n=3, heads=self.heads)
         attended = F.scaled_dot_product_attention(q, k, v)  # softmax(q k^T / sqrt(c)) v
         return h + self.out(rearrange(attended, "b heads (h w) c -> b (heads c) h w", h=h.shape[2]))

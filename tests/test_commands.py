@@ -117,19 +117,23 @@ def test_demo_in_miniature(tmp_path, monkeypatch, capsys):
     # an interrupted demo resumes, and ends with the same figures
     before = metrics["segmentation"]
     (tmp_path / "metrics.json").unlink()
-    for scores in (tmp_path / "segmenters").glob("real_*.json"):
-        scores.unlink()  # these are computed again, from the checkpoints
+    figure = tmp_path / "figure_3.png"
+    drawn = figure.stat().st_mtime_ns
     assert run(*command) == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["segmentation"] == before
+    assert figure.stat().st_mtime_ns == drawn  # it is not drawn again
 
 
 def test_train_and_sample_on_a_folder(trained, capsys):
     five = sampled(trained, trained / "five", "-n", 5, "--batch", 2)
     assert five.size == (16, 16) and len(five) == 5 and (trained / "five" / "figure_3.png").exists()
-    figure = trained / "five" / "samples.png"
+    figure, other = (trained / "five" / name for name in ("samples.png", "figure_3.png"))
     first, drawn = figure.read_bytes(), figure.stat().st_mtime_ns
     sampled(trained, trained / "five", "-n", 5)  # nothing new: nothing is drawn again
     assert figure.stat().st_mtime_ns == drawn
+    other.unlink()
+    sampled(trained, trained / "five", "-n", 5)
+    assert other.exists()
     extended = sampled(trained, trained / "five", "-n", 8, "--batch", 8)  # three more
     assert figure.read_bytes() != first
     eight = sampled(trained, trained / "eight", "-n", 8, "--batch", 8)

@@ -24,7 +24,7 @@ def same(a, b):
 @pytest.fixture
 def steps(monkeypatch):
     """What each step is given; none of them trains or samples."""
-    given = {"train_segmenter": [], "score_pairs": [], "draw_figures": [], "train_judge": []}
+    given = {"train_segmenter": [], "score_pairs": []}
     drawn = phantoms(6, (16, 16), seed=7)
     test = phantoms(5, (16, 16), seed=8)
 
@@ -34,14 +34,6 @@ def steps(monkeypatch):
             return result
 
         monkeypatch.setattr(demo_file, name, spy)
-
-    def draw_figures(*arguments):
-        given["draw_figures"].append(arguments)
-        (arguments[0] / "samples.png").touch()
-
-    def train_judge(*arguments):
-        given["train_judge"].append(arguments)
-        return "judge"
 
     def train_segmenter(pairs, training, device, checkpoint, label):
         given["train_segmenter"].append((pairs, training, checkpoint))
@@ -53,10 +45,10 @@ def steps(monkeypatch):
 
     step("train_pair", "pair model")
     step("sample_folder", drawn)
-    step("fresh_pairs", test)
+    step("figures_are_current", False)
+    step("draw_figures", None)
+    step("train_judge", ("judge", test))
     step("measure_agreement", {"synthetic": 0.5, "fresh": 0.6})
-    monkeypatch.setattr(demo_file, "draw_figures", draw_figures)
-    monkeypatch.setattr(demo_file, "train_judge", train_judge)
     monkeypatch.setattr(demo_file, "train_segmenter", train_segmenter)
     monkeypatch.setattr(demo_file, "score_pairs", score_pairs)
     return given, drawn, test
@@ -72,9 +64,9 @@ def test_the_five_steps_share_pairs_networks_and_settings(steps, tmp_path):
     # 3: the samples are those of this generator, by the demo's solver
     expected = (tmp_path / "synthetic", "pair model", 6, (16, 16), 7, 3, CPU, "dpm++2m")
     assert given["sample_folder"] == expected
-    assert given["draw_figures"][0][:3] == (tmp_path, "pair model", drawn)
+    assert given["draw_figures"][:3] == (tmp_path, "pair model", drawn)
     # 4: these samples are judged, beside fresh pairs
-    assert given["train_judge"][0][0] == SMALL.pair
+    assert given["train_judge"][0] == SMALL.pair
     assert given["measure_agreement"] == ("judge", drawn, test)
     # 5: the segmenters are trained on the same real and synthetic pairs, and as many fresh ones
     fresh = phantoms(6, (16, 16), held_out("demo-fresh"))
@@ -92,20 +84,6 @@ def test_the_five_steps_share_pairs_networks_and_settings(steps, tmp_path):
     assert metrics["segmentation"]["real+synthetic"]["dice"] == pytest.approx([0.2, 0.5, 0.8])
     assert metrics["demo"] == asdict(SMALL)
     assert "+10.0, standard error 0.0" in segmentation_table(metrics["segmentation"])
-
-
-def test_what_is_finished_is_not_computed_again(steps, tmp_path):
-    given, *_ = steps
-    first = run_demo(tmp_path, SMALL, CPU)
-    (tmp_path / "segmenters" / "real_2.json").unlink()  # as if it had been interrupted here
-    again = run_demo(tmp_path, SMALL, CPU)
-    times = {name: len(given[name]) for name in ("draw_figures", "train_judge", "train_segmenter")}
-    assert times == {"draw_figures": 1, "train_judge": 1, "train_segmenter": 10}
-    assert len(given["score_pairs"]) == 10
-    assert again["pair_agreement"] == first["pair_agreement"]
-    for name, scores in first["segmentation"].items():
-        kept = slice(2 if name == "real" else 3)
-        assert again["segmentation"][name]["dice"][kept] == scores["dice"][kept]
 
 
 def test_nothing_is_written_for_bad_settings_or_data(tmp_path):

@@ -65,6 +65,7 @@ def test_the_machine_is_described(monkeypatch):
     flags = {"amx_bf16": False, "avx512_bf16": True, "avx2": True}
     # older versions of torch lack it
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     found = machine(torch.device("cpu"))
     assert found["bfloat16"] == ["avx512_bf16"] and found["threads"] == torch.get_num_threads()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # trials under it are kept apart

@@ -5,10 +5,17 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from minipig.extras.frugal import ChannelsLastGroupNorm, RecomputedStage, channels_last, recomputing
+from minipig.extras.frugal import (
+    ChannelsLastAttention,
+    ChannelsLastGroupNorm,
+    RecomputedStage,
+    channels_last,
+    recomputing,
+)
 from minipig.seeds import generator, seeded_network
-from minipig.unet import PRESETS, PairedUNet
+from minipig.unet import PRESETS, Attention, PairedUNet
 
 SHAPE = PRESETS["paper"] | dict(base=8, groups=8)
 
@@ -146,3 +153,26 @@ def test_bfloat16_images_with_float32_weights():
     assert y.dtype == torch.bfloat16
     for ours, truth in zip(torch.autograd.grad(y, [h, norm.weight, norm.bias], dy), exact):
         assert (ours.float() - truth).norm() < 0.01 * truth.norm()
+
+
+@pytest.mark.parametrize("bfloat16, training", [(True, True), (True, False), (False, True)])
+def test_the_fused_kernel_is_left_where_its_backward_pass_is_slow(monkeypatch, bfloat16, training):
+    """And nowhere else, as it needs no matrix of pixels by pixels."""
+    plain = seeded_network(lambda: Attention(32, 8), 0)
+    nn.init.normal_(plain.out.weight)  # zero at first
+    net = channels_last(copy.deepcopy(plain))
+    assert isinstance(net, ChannelsLastAttention)
+    fused = []
+    attend = F.scaled_dot_product_attention
+
+    def spy(*qkv):
+        fused.append(torch.backends.cuda.flash_sdp_enabled())
+        return attend(*qkv)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    h = torch.randn(2, 32, 4, 4, generator=generator("h", 0))
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), torch.set_grad_enabled(training):
+        ours = net(h.to(memory_format=torch.channels_last))
+        theirs = plain(h)
+    assert fused == [not (bfloat16 and training), True]
+    assert torch.allclose(ours.float(), theirs.float(), atol=3e-2 if bfloat16 else 1e-5)

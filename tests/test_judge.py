@@ -8,7 +8,6 @@ from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import judge as judge_file
 from minipig.evidence.judge import (
-    fresh_pairs,
     measure_agreement,
     pair_agreement,
     score_pairs,
@@ -71,12 +70,11 @@ def test_train_segmenter_takes_any_factory_of_a_segmenter(tmp_path):
         train_segmenter(pairs, SHORT, CPU, checkpoint)  # of another architecture
 
 
-def test_train_judge_takes_one_too_and_there_are_fresh_pairs(few, tmp_path, capsys):
+def test_train_judge_takes_one_too_and_returns_fresh_pairs(few, tmp_path, capsys):
     config = Config(size=(16, 16), pairs=8, preset="tiny")
-    judge = train_judge(config, CPU, tmp_path / "own.ckpt", OneLayer)
-    fresh = fresh_pairs(config)
+    judge, fresh = train_judge(config, CPU, tmp_path / "own.ckpt", OneLayer)
     assert isinstance(judge, OneLayer) and len(fresh) == 6 and fresh.size == (16, 16)
-    assert isinstance(train_judge(config, CPU, tmp_path / "unet.ckpt"), SegmentationUNet)
+    assert isinstance(train_judge(config, CPU, tmp_path / "unet.ckpt")[0], SegmentationUNet)
     found = measure_agreement(judge, fresh, fresh)
     assert found["synthetic"] == found["fresh"] == pair_agreement(judge, fresh)
     assert "pair agreement: synthetic" in capsys.readouterr().out
@@ -86,6 +84,6 @@ def test_the_judge_of_a_folder_is_tested_on_its_held_out_patients(few, tmp_path)
     phantoms(16, (16, 16), seed=4).save(tmp_path / "data")
     settings = dict(data=str(tmp_path / "data"), size=(16, 16), preset="tiny", holdout=0.25)
     config = Config(**settings)
-    fresh = fresh_pairs(config)
+    _, fresh = train_judge(config, CPU, tmp_path / "judge.ckpt")
     known, held_out = load_data(config)
     assert fresh.names == held_out.names and not set(fresh.patients) & set(known.patients)

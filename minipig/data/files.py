@@ -6,7 +6,6 @@ import os
 import platform
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import torch
@@ -66,13 +65,6 @@ def write_figure(path: Path, figure) -> None:
 def write_json(path: Path, content: dict) -> None:
     """Write `content` as indented JSON."""
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def kept(path: Path, measure: Callable[[], dict]) -> dict:
-    """What the JSON file `path` holds; if there is none, what `measure()` returns, kept there."""
-    if not path.exists():
-        write_json(path, measure())
-    return json.loads(path.read_text())
 
 
 def write_png(path: Path, grey: np.ndarray) -> None:

@@ -4,23 +4,16 @@ import json
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from minipig.data.checks import check_counts, held_out
-from minipig.data.files import claim_folder, kept, write_json
+from minipig.data.files import claim_folder, write_json
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
-from minipig.evidence.judge import (
-    fresh_pairs,
-    measure_agreement,
-    score_pairs,
-    train_judge,
-    train_segmenter,
-)
+from minipig.evidence.judge import measure_agreement, score_pairs, train_judge, train_segmenter
 from minipig.extras.own_rules import find_rule
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel
@@ -28,7 +21,7 @@ from minipig.segmentation import SCORES
 from minipig.training.config import Config, load_data
 from minipig.training.loop import Training
 from minipig.training.run import train_pair
-from minipig.training.sampling import draw_figures, sample_folder
+from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
 
 SEGMENTER_STEPS = 300
 SEGMENTER_SEEDS = 3  # segmenters of each training set
@@ -54,7 +47,6 @@ class Demo:
 def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
     """Run the main job in `out`, and return the content of metrics.json; each step resumes.
 
-    What is finished is not computed again: agreement.json and segmenters/*.json keep the scores.
     Raises ValueError if `out` belongs to another configuration.
     """
     real, _ = load_data(demo.pair)  # 1. real pairs of mask and slice
@@ -62,8 +54,7 @@ def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
     with stopwatch(out / "seconds.json"):
         pair = train_pair(out / "pair", demo.pair, real, device)  # 2. train the guider and model_y
         synthetic = sample_pairs(out, demo, pair, device)  # 3. sample new pairs, Algorithm 2
-        fresh = fresh_pairs(demo.pair)
-        agreement = judge_pairs(out, demo, synthetic, fresh, device)  # 4. do mask and slice agree?
+        agreement, fresh = judge_pairs(out, demo, synthetic, device)  # 4. do mask and slice agree?
         scores = compare_segmenters(out, real, synthetic, fresh, device)  # 5. do the pairs help?
     metrics = json.loads((out / "seconds.json").read_text())
     metrics |= {"segmentation": scores, "pair_agreement": agreement, "demo": asdict(demo)}
@@ -78,21 +69,17 @@ def sample_pairs(out: Path, demo: Demo, pair: PairModel, device: torch.device) -
     how = (demo.synthetic, size, demo.sampling_steps, seed, device)
     pairs = sample_folder(out / "synthetic", pair, *how, solver=demo.solver)
     steps = getattr(find_rule(demo.pair.rule)(), "steps", FIGURE_STEPS)  # those it is trained for
-    if not (out / "samples.png").exists():  # the last that it writes
+    if not figures_are_current(out, out / "synthetic"):
         draw_figures(out, pair, pairs, steps, seed, device)
     return pairs
 
 
 def judge_pairs(
-    out: Path, demo: Demo, synthetic: Pairs, fresh: Pairs, device: torch.device
-) -> dict[str, float]:
-    """Pair agreement of the synthetic and of fresh real pairs."""
-
-    def measure() -> dict[str, float]:
-        judge = train_judge(demo.pair, device, out / "segmenters" / "judge.ckpt")
-        return measure_agreement(judge, synthetic, fresh)
-
-    return kept(out / "agreement.json", measure)
+    out: Path, demo: Demo, synthetic: Pairs, device: torch.device
+) -> tuple[dict[str, float], Pairs]:
+    """Pair agreement of the synthetic and of fresh real pairs, and these fresh pairs."""
+    judge, fresh = train_judge(demo.pair, device, out / "segmenters" / "judge.ckpt")
+    return measure_agreement(judge, synthetic, fresh), fresh
 
 
 def compare_segmenters(
@@ -107,22 +94,14 @@ def compare_segmenters(
     sets = {"real": real, "real+synthetic": real + synthetic, "real+fresh": real + fresh}
     found = {name: {score: [] for score in SCORES} for name in sets}
     for seed in range(SEGMENTER_SEEDS):
+        training = Training(steps=SEGMENTER_STEPS, batch=32, rate=3e-3, seed=seed)
         for name, pairs in sets.items():
+            checkpoint = out / "segmenters" / f"{name}_{seed}.ckpt"
             label = f"segmenter on {name}, seed {seed}"
-            path = out / "segmenters" / f"{name}_{seed}.json"
-            measure = partial(train_and_score, path, pairs, test, seed, device, label)
-            for score, value in kept(path, measure).items():
+            net = train_segmenter(pairs, training, device, checkpoint, label)
+            for score, value in score_pairs(net, test).items():
                 found[name][score].append(value)
     return found
-
-
-def train_and_score(
-    path: Path, pairs: Pairs, test: Pairs, seed: int, device: torch.device, label: str
-) -> dict[str, float]:
-    """Scores on `test` of a segmenter trained on `pairs`; its checkpoint is beside `path`."""
-    training = Training(steps=SEGMENTER_STEPS, batch=32, rate=3e-3, seed=seed)
-    net = train_segmenter(pairs, training, device, path.with_suffix(".ckpt"), label)
-    return score_pairs(net, test)
 
 
 def segmentation_table(found: dict[str, dict[str, list[float]]]) -> str:

@@ -62,27 +62,20 @@ def train_judge(
     device: torch.device,
     checkpoint: Path,
     build: Callable[[], nn.Module] = SegmentationUNet,
-) -> nn.Module:
-    """Train the judge for generators of this configuration.
+) -> tuple[nn.Module, Pairs]:
+    """Train the judge for generators of this configuration; also return fresh real pairs.
 
     Phantoms: trained on many fresh ones. A folder: trained on the generator's own training pairs,
-    so copies of them score well.
+    so copies of them score well; the fresh pairs are those of the held-out patients.
     """
     seed = held_out("demo-judge")
-    phantom = config.data == "phantom"
-    known = phantoms(JUDGE_PAIRS, config.size, seed) if phantom else load_data(config)[0]
-    training = Training(JUDGE_STEPS, batch=32, rate=3e-3, mirror=config.mirror, seed=seed)
-    return train_segmenter(known, training, device, checkpoint, "training the judge", build)
-
-
-def fresh_pairs(config: Config) -> Pairs | None:
-    """Real pairs that neither generator nor judge has seen: phantoms, or the held-out patients'.
-
-    None for a folder of which no patients are held out.
-    """
     if config.data == "phantom":
-        return phantoms(TEST_PAIRS, config.size, held_out("demo-test"))
-    return load_data(config)[1]
+        known = phantoms(JUDGE_PAIRS, config.size, seed)
+        fresh = phantoms(TEST_PAIRS, config.size, held_out("demo-test"))
+    else:
+        known, fresh = load_data(config)
+    training = Training(JUDGE_STEPS, batch=32, rate=3e-3, mirror=config.mirror, seed=seed)
+    return train_segmenter(known, training, device, checkpoint, "training the judge", build), fresh
 
 
 def measure_agreement(judge: nn.Module, synthetic: Pairs, fresh: Pairs) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 channels_last  The channels of a pixel lie side by side in memory, which makes convolutions of large
                images faster on a CPU. Torch's backward pass of group norm is very slow in this
-               layout, so group norm gets its own. That of attention is slow, too, in bfloat16:
-               `Attention` leaves the layout for it.
+               layout, so group norm gets its own; attention's is, too, in bfloat16, so it goes by
+               plain matrix products.
 recomputing    Of each stage of a PairedUNet only the inputs are kept for the backward pass, which
                computes the rest again: less memory, more time.
 
@@ -13,14 +13,15 @@ Both change a network in place, and back. training/choice.py decides whether the
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from minipig.unet import PairedUNet, Stage
+from minipig.unet import Attention, PairedUNet, Stage
 
 
 def channels_last(net: nn.Module, on: bool = True) -> nn.Module:
     """Put the weights into the layout channels last (off: torch's own), with the group norms."""
-    exchange(net, {nn.GroupNorm: ChannelsLastGroupNorm}, on)
+    exchange(net, {nn.GroupNorm: ChannelsLastGroupNorm, Attention: ChannelsLastAttention}, on)
     return net.to(memory_format=torch.channels_last if on else torch.contiguous_format)
 
 
@@ -55,6 +56,16 @@ class RecomputedStage(Stage):
 class RecomputedLayers(nn.Sequential):
     def forward(self, h: Tensor) -> Tensor:
         return recompute(super().forward, h)
+
+
+class ChannelsLastAttention(Attention):
+    """Attention without torch's fused kernel where that is slow: its backward pass on a CPU."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        if h.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+            with sdpa_kernel(SDPBackend.MATH):
+                return super().forward(h)
+        return super().forward(h)
 
 
 class ChannelsLastGroupNorm(nn.GroupNorm):

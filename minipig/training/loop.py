@@ -186,7 +186,8 @@ def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
         for progress in steps:
             bar.total = progress.steps
             bar.update(progress.step - bar.n)
-            if message := pace.step():
+            on_cpu = next(progress.model.parameters()).device.type == "cpu"
+            if not quiet and on_cpu and (message := pace.step()):
                 bar.write(message, file=sys.stderr)
             if progress.losses and progress.step % 20 == 0:
                 bar.set_postfix(loss=f"{progress.recent:.4f}")

@@ -1,4 +1,4 @@
-"""Tell when the steps of a training become slow because other work has come to the processor."""
+"""Tell when the steps of a training become slow, as when other work comes to the processor."""
 
 import time
 from collections import deque
@@ -9,36 +9,41 @@ import torch
 
 STEPS = 11  # whose median counts
 JUMP = 3.0  # times the fastest median so far
+PATIENCE = 10.0  # seconds that it must last
 
 
 class Pace:
-    """The time of steps, and one message when it jumps.
+    """The time of steps on a CPU, and one message when it has jumped.
 
     Torch's threads wait for each other after every operation, and do so by running on the spot. If
-    another program has one of their cores, all wait for the one that shares it: two threads can
-    then be slower than one.
+    another program has one of their cores, all wait for the one that shares it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
         self.clock = clock
         self.ends = deque(maxlen=STEPS + 1)
         self.fastest = float("inf")
+        self.slow_since = None
         self.told = False
 
     def step(self) -> str:
-        """Call it after each step. Returns the message, once, when the time has jumped; else ""."""
-        self.ends.append(self.clock())
-        if len(self.ends) <= STEPS or self.told:
+        """Call it after each step. Returns the message, once, when steps stay slow; else ""."""
+        now = self.clock()
+        self.ends.append(now)
+        threads = torch.get_num_threads()
+        if len(self.ends) <= STEPS or self.told or threads == 1:
             return ""
         times = list(self.ends)
         seconds = median(end - start for start, end in zip(times, times[1:]))
         self.fastest = min(self.fastest, seconds)
-        threads = torch.get_num_threads()
-        if threads == 1 or seconds < JUMP * self.fastest:
+        if seconds < JUMP * self.fastest:
+            self.slow_since = None
             return ""
-        self.told = True
-        return (
-            f"note: a step takes {seconds:.2g} s, and took {self.fastest:.2g} s before. If other "
-            f"work has come to the processor, {threads} threads wait for it, and one is faster: "
-            "stop this (Ctrl-C), and repeat it with OMP_NUM_THREADS=1 set; it resumes"
+        if self.slow_since is None:
+            self.slow_since = now
+        self.told = now - self.slow_since >= PATIENCE
+        return self.told * (
+            f"note: a step takes {seconds:.2g} s, and took {self.fastest:.2g} s before; if other "
+            f"work has come to the processor, fewer threads than {threads} may be faster "
+            "(OMP_NUM_THREADS=1)"
         )

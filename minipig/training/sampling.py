@@ -57,6 +57,13 @@ def sample_folder(
     return pairs
 
 
+def figures_are_current(out: Path, folder: Path) -> bool:
+    """Whether `out` has both figures, drawn after the last pair of `folder` was sampled."""
+    sampled = (folder / "manifest.csv").stat().st_mtime_ns
+    figures = [out / name for name in ("figure_3.png", "samples.png")]
+    return all(path.exists() and path.stat().st_mtime_ns > sampled for path in figures)
+
+
 @torch.no_grad()
 def draw_figures(
     out: Path,

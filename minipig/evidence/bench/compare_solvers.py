@@ -60,7 +60,7 @@ def compare_solvers(
         raise ValueError(f"{run} was trained on {config.data}; --solvers needs a run on phantoms")
     asked = {"run": asdict(config), "weights": weights_of(run), "n": n, "cases": cases}
     claim_folder(work, asked)
-    judge = train_judge(config, device, work / "judge.ckpt")
+    judge, _ = train_judge(config, device, work / "judge.ckpt")
     measured = {name: [] for name in (*cases, "fresh")}
     for seed in range(seeds):
         other = independent_phantoms(2 * n, config.size, held_out("solvers", seed))

@@ -106,7 +106,7 @@ def run_completions(
 
     healthy = phantoms(n, config.size, seed, healthy=True, slices=1)
     inserted = stage("inserted", lambda: put_in(pair, ill, healthy, device))
-    judge = train_judge(config, device, work / "judge.ckpt")
+    judge, _ = train_judge(config, device, work / "judge.ckpt")
     lesions = {}
     shown = {"healthy": healthy.images, "inserted": inserted, "true lesion": ill.images}
     for name, slices in shown.items():

@@ -12,6 +12,7 @@ from minipig.extras.solvers import (
     extrapolate,
     log_snr,
     log_snr_grid,
+    power_grid,
     second_order,
 )
 from minipig.rules import Clean, Matched, Previous
@@ -36,10 +37,11 @@ def test_the_log_snr_is_that_of_eq_3():
     assert log_snr(SCHEDULE, 0) == float("inf")
 
 
+@pytest.mark.parametrize("levels", [log_snr_grid, power_grid])
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=["linear", "cosine"])
-def test_the_log_snr_grid_has_exactly_the_levels_asked_for(schedule):
+def test_a_grid_has_exactly_the_levels_asked_for(schedule, levels):
     for steps in range(1, 1025):
-        grid = log_snr_grid(schedule, steps)
+        grid = levels(schedule, steps)
         assert grid[0] == 1024 and grid[-1] == 0 and len(grid) == steps + 1
         assert all(t > s for t, s in zip(grid, grid[1:])), steps
     assert grid == schedule.grid(1024)
@@ -52,10 +54,18 @@ def test_the_log_snr_grid_is_even():
     assert uneven[:8].max() < 0.02
 
 
+def test_the_power_grid():
+    assert power_grid(SCHEDULE, 4) == [1024, 619, 304, 91, 0]  # 1024 (i / 4)^1.75, rounded
+    assert power_grid(SCHEDULE, 4, power=2) == [1024, 576, 256, 64, 0]
+    assert power_grid(SCHEDULE, 64, power=1) == SCHEDULE.grid(64)
+    assert power_grid(SCHEDULE, 512, power=3)[-4:] == [3, 2, 1, 0]  # moved apart
+
+
+@pytest.mark.parametrize("levels", [log_snr_grid, power_grid])
 @pytest.mark.parametrize("steps", [0, -1, 1025])
-def test_a_log_snr_grid_of_no_or_too_many_steps_is_refused(steps):
+def test_a_grid_of_no_or_too_many_steps_is_refused(steps, levels):
     with pytest.raises(ValueError, match=f"steps must be from 1 to 1024, not {steps}"):
-        log_snr_grid(SCHEDULE, steps)
+        levels(SCHEDULE, steps)
 
 
 def test_extrapolation_is_a_straight_line_in_the_log_snr():
@@ -139,8 +149,7 @@ def test_a_second_order_walk_with_noise_is_refused(eta):
 
 def test_solvers_are_chosen_by_name():
     """The default is the paper's; each takes its own number of steps, or the one that is given."""
-    assert list(SOLVERS) == ["ddim", "dpm++2m"] and SOLVERS["ddim"] is DDIM
-    assert SOLVERS["dpm++2m"].walk is second_order and SOLVERS["dpm++2m"].grid is log_snr_grid
+    assert list(SOLVERS) == ["ddim", "dpm++2m", "quick"] and SOLVERS["ddim"] is DDIM
     calls = []
 
     def counting(z, t, guide):
@@ -154,6 +163,7 @@ def test_solvers_are_chosen_by_name():
         (dict(solver=SOLVERS["ddim"]), SCHEDULE.grid(256)),
         (dict(solver=second), log_snr_grid(SCHEDULE, 25)),
         (dict(solver=second, steps=7), log_snr_grid(SCHEDULE, 7)),
+        (dict(solver=SOLVERS["quick"]), power_grid(SCHEDULE, 15)),
     ):
         calls.clear()
         next(sample(pair, 1, (2, 2), **keywords))

@@ -1,4 +1,4 @@
-"""Other solvers of Algorithm 2: second order, corrections, levels uniform in the log SNR.
+"""Other solvers of Algorithm 2: second order, corrections, and other grids of levels.
 
 Each is a generator with the arguments of `sampler.walk`, and shows a guide rule the same states.
 """
@@ -100,10 +100,29 @@ def log_snr_grid(schedule: Schedule, steps: int) -> list[int]:
     targets = torch.linspace(snr[0], snr[-1], steps)
     middles = (snr[1:] + snr[:-1]) / 2  # between a level and the next
     nearest = 1 + torch.searchsorted(-middles, -targets.to(snr))
+    return distinct([*nearest[:-1].tolist(), T], T)
+
+
+def power_grid(schedule: Schedule, steps: int, power: float = 1.75) -> list[int]:
+    """Levels T (i / steps)^power from i = steps to 0: dense near the clean image.
+
+    power 1 is uniform, 2 the quadratic grid of Song et al. 2021, arXiv 2010.02502, App. D.3. Levels
+    are moved up where several would be equal. Raises ValueError unless 1 <= steps <= T.
+    """
+    T = schedule.grid(steps)[0]  # checks `steps`
+    return distinct([round(T * (i / steps) ** power) for i in range(1, steps + 1)], T)
+
+
+def distinct(rising: list[int], T: int) -> list[int]:
+    """A grid from T to 0 of these levels, the last of them T; equal ones are moved apart."""
     levels = [0]
-    for i, level in enumerate([*nearest[:-1].tolist(), T], start=1):
-        levels.append(min(max(level, levels[-1] + 1), T - steps + i))
+    for i, level in enumerate(rising, start=1):
+        levels.append(min(max(level, levels[-1] + 1), T - len(rising) + i))
     return levels[::-1]
 
 
-SOLVERS = {"ddim": DDIM, "dpm++2m": Solver(second_order, log_snr_grid, 25)}
+SOLVERS = {
+    "ddim": DDIM,
+    "dpm++2m": Solver(second_order, log_snr_grid, 25),
+    "quick": Solver(second_order, power_grid, 15),
+}

@@ -23,8 +23,12 @@ from minipig.training.sampling import sample_folder
 # the first is the reference; dpm++2m-100 is close to the limit of short steps
 CASES = {
     "ddim-256": ("ddim", 256),
+    "dpm++2m-10": ("dpm++2m", 10),
+    "dpm++2m-15": ("dpm++2m", 15),
+    "dpm++2m-20": ("dpm++2m", 20),
     "dpm++2m-25": ("dpm++2m", 25),
     "dpm++2m-100": ("dpm++2m", 100),
+    "quick-15": ("quick", 15),
     "ddim-25": ("ddim", 25),
 }
 MEASURES = {"agreement": "pair agreement", "frechet": "Fréchet distance"}

@@ -147,6 +147,67 @@ MISTAKES = {
         "(c - b) / (b - a)",
         ["test_solvers.py::test_extrapolation_is_a_straight_line_in_the_log_snr"],
     ),
+    "sigma a tenth short": (
+        "minipig.schedule:Schedule.sigma",
+        "return eta * ",
+        "return 0.9 * eta * ",
+        ["01:posterior-step"],
+    ),
+    "sigma^2 = beta": (
+        "minipig.schedule:Schedule.sigma",
+        "((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s))",
+        "(1 - abar_t / abar_s)",
+        ["01:posterior-step"],
+    ),
+    "too little fresh noise": (
+        "minipig.schedule:Schedule.step",
+        "z + sigma.to(eps.dtype) * fresh",
+        "z + 0.9 * sigma.to(eps.dtype) * fresh",
+        ["01:sigma"],
+    ),
+    "a Fréchet distance for covariances that commute": (
+        "minipig.worlds.gaussian:wasserstein_2",
+        "torch.linalg.svdvals(root(a) @ root(b)).sum()",
+        "(root(a) @ root(b)).trace()",
+        ["07:distance"],
+    ),
+    "extrapolated as if all moves were equally long": (
+        "minipig.extras.solvers:extrapolate",
+        "(c - b) / (b - a) / 2",
+        "0.5",
+        ["06:line"],
+    ),
+    "generated masks a pixel too far right": (
+        "minipig.sampler:sample",
+        "torch.where(state.x0_hat > 0, 1.0, -1.0).cpu()",
+        "torch.where(state.x0_hat > 0, 1.0, -1.0).roll(1, -1).cpu()",
+        ["00:contrast"],
+    ),
+    "a stranger's mask in one pair of six": (
+        "minipig.sampler:sample",
+        "torch.where(state.x0_hat > 0, 1.0, -1.0).cpu()",
+        "torch.where(torch.where(torch.arange(len(x_T)).reshape(-1, 1, 1, 1) % 6 > 0,"
+        " state.x0_hat, state.x0_hat.roll(1, 0)) > 0, 1.0, -1.0).cpu()",
+        ["06:owners"],
+    ),
+    "a slice deformed otherwise than its mask": (
+        "minipig.evidence.methods.classical:augment",
+        "ndimage.map_coordinates(image, places,",
+        "ndimage.map_coordinates(image, deformation(rng, pairs.size),",
+        ["08:deformed"],
+    ),
+    "a mask that is mirrored without its slice": (
+        "minipig.evidence.methods.classical:augment",
+        "image = np.flip(image, flip)",
+        "image = image",
+        ["08:deformed"],
+    ),
+    "a ControlNet that does not start at zero": (
+        "minipig.evidence.methods.controlnet:zero_convolution",
+        "nn.init.zeros_(layer.weight)",
+        "nn.init.ones_(layer.weight)",
+        ["08:control"],
+    ),
     "a conditional that forgets to divide": (
         "minipig.worlds.finite:FiniteWorld.p",
         " / self._marginal(_names(right))",

@@ -104,6 +104,29 @@ def test_shares_of_the_three_level_world():
     assert matched == pytest.approx(shares(THREE, joint, 64, 30), abs=1e-3)
 
 
+@pytest.mark.parametrize("t", [50, 400])
+def test_swapped_denoisers_by_bayes_rule(t):
+    """E[eps_2 | y_t, x_t] is joint's; E[x0 | x_t, y0] by torch.distributions, y0 being clean."""
+    xt, yt, y0 = normals(40, 21, 22, 23)
+    levels = torch.full((40,), t)
+    swapped = THREE.swapped()
+    expected = THREE.pair("joint").model_y(yt, levels, xt)
+    assert torch.allclose(swapped.model_x(yt, levels, xt), expected, atol=1e-12)
+    a = SCHEDULE.abar[t].sqrt()
+    b = (1 - SCHEDULE.abar[t]).sqrt()
+    x = Normal(a * THREE.levels.flatten(), b).log_prob(xt.flatten(1))
+    y = Normal(THREE.means.flatten(), THREE.spread).log_prob(y0.flatten(1))
+    posterior = (THREE.prior.log() + x + y).softmax(1)
+    x0 = (posterior @ THREE.levels.flatten()).reshape(-1, 1, 1, 1)
+    assert torch.allclose(swapped.model_y(xt, levels, y0), (xt - a * x0) / b, atol=1e-9)
+
+
+def test_swapped_roles_halve_the_rare_mask_though_both_networks_are_ideal():
+    y_T, x_T = lattice(50)
+    last = finish(BINARY.swapped(), y_T, x_T, SCHEDULE.grid(256))
+    assert (last.y0_hat > 0).double().mean().item() == pytest.approx(0.108, abs=0.002)
+
+
 def test_lattice_starts_are_equally_likely():
     x, y = lattice(100)
     assert x.shape == y.shape == (10_000, 1, 1, 1)
@@ -258,10 +281,10 @@ def test_the_levels_of_a_batch_must_be_equal():
 
 
 def test_dithering_is_exact_where_the_sign_is_not():
-    """With a step for each level: the lesions' share and the slices' spread are the joint's."""
+    """With many steps: the lesions' share and the slices' spread are the joint's."""
     found = {}
     for name, guide in (("joint", "joint"), ("dithered", Dithered()), ("sign", Sign())):
-        last = finish(BINARY.pair(guide), *lattice(20), SCHEDULE.grid(1024))
+        last = finish(BINARY.pair(guide), *lattice(20), SCHEDULE.grid(512))
         lesion = last.x0_hat.flatten() > 0
         error = last.y0_hat.flatten() - torch.where(lesion, 1.0, -1.0)
         found[name] = [lesion.double().mean().item(), error.std().item()]

@@ -115,6 +115,22 @@ class Mixture:
 
         return PairModel(model_x, model_y, self.schedule, rule)
 
+    def swapped(self) -> PairModel:
+        """Both ideal denoisers with the roles swapped: the walk's first chain is the slice.
+
+        The mask's network is trained on the clean y0 and shown its estimate, which is exact only
+        where E[x0 | y0, x_t] is an affine function of y0. Here that is a softmax.
+        """
+
+        def slice_guider(yt: Tensor, t: Tensor, xt: Tensor) -> Tensor:
+            posterior = self.posterior(self.from_x(xt, t), self.from_y(yt, t))
+            return self.eps_y(yt, t, self._mean(posterior, self.means))
+
+        def mask_net(xt: Tensor, t: Tensor, y0: Tensor) -> Tensor:
+            return self.schedule.eps(xt, t, self.x0_hat(t, xt, self.from_y(y0, 0)))
+
+        return PairModel(slice_guider, mask_net, self.schedule, Show("clean"))
+
     def f_mean(self, rule: GuideRule, yt: Tensor, t: int, shown: Tensor, nodes=101) -> Tensor:
         """E[f(x0) | guide = shown, y_t] of an ideal model_y trained by `rule`, at level t.
 

@@ -12,6 +12,8 @@ from minipig.data.files import save_checkpoint
 from minipig.evidence import judge
 from minipig.evidence.bench import compare_solvers as solvers
 from minipig.evidence.bench.compare_solvers import compare_solvers, run_solvers, table
+from minipig.evidence.features import plain_features
+from minipig.evidence.tables.table1 import independent_phantoms
 from minipig.training.config import Config, network
 
 CASES = {"slow": ("ddim", 3), "twin": ("ddim", 3), "fast": ("dpm++2m", 3)}
@@ -58,6 +60,7 @@ def test_every_case_has_every_measure_for_every_seed(result):
         for row in rows:
             assert set(row) == set(solvers.MEASURES) == set(result["summary"][name])
             assert 0 <= row["agreement"] <= 1 and row["frechet"] > 0
+            assert np.isfinite(row["finest"])
     asked = result["asked"]
     assert asked["seeds"] == 2 and asked["n"] == 3 and asked["run"]["preset"] == "tiny"
     assert set(result["seconds"]) == set(CASES) and min(result["seconds"].values()) > 0
@@ -70,6 +73,13 @@ def test_equal_solvers_differ_by_nothing_and_others_by_something(result):
         assert twin["difference"] == twin["difference_error"] == 0
         assert twin["mean"] == result["summary"]["slow"][measure]["mean"]
     assert result["summary"]["fast"]["frechet"]["difference"] != 0
+
+
+def test_the_finest_power_is_that_of_the_last_ring_by_the_spread_of_fresh_phantoms(result):
+    other = independent_phantoms(6, (16, 16), held_out("solvers", 1))
+    truth, features = (plain_features(other.subset(part))[:, 7] for part in (range(3), range(3, 6)))
+    expected = (features.mean() - truth.mean()) / truth.std()
+    assert result["measured"]["fresh"][1]["finest"] == pytest.approx(expected)
 
 
 def test_mean_and_error_are_those_of_the_seeds(result):

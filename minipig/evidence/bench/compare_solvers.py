@@ -31,7 +31,11 @@ CASES = {
     "quick-15": ("quick", 15),
     "ddim-25": ("ddim", 25),
 }
-MEASURES = {"agreement": "pair agreement", "frechet": "Fréchet distance"}
+MEASURES = {
+    "agreement": "pair agreement",
+    "frechet": "Fréchet distance",
+    "finest": "finest power",  # excess of its logarithm over fresh phantoms', by their spread
+}
 TIMED = 16  # pairs, in one batch
 
 
@@ -78,8 +82,13 @@ def compare_solvers(
                     how = (n, config.size, steps, seed, device)
                     pairs = sample_folder(work / f"{name}_{seed}", pair, *how, solver=solver)
                 scale = truth.std(0)
-                distance = frechet_distance(plain_features(pairs) / scale, truth / scale)
-                write_json(path, {"agreement": pair_agreement(judge, pairs), "frechet": distance})
+                features = plain_features(pairs)
+                row = {
+                    "agreement": pair_agreement(judge, pairs),
+                    "frechet": frechet_distance(features / scale, truth / scale),
+                    "finest": ((features - truth).mean(0) / scale)[config.size[1] // 2 - 1],
+                }
+                write_json(path, row)
             rows.append(json.loads(path.read_text()))
     seconds = {name: seconds_a_pair(pair, config.size, *c, device) for name, c in cases.items()}
     result = {"asked": asked | {"seeds": seeds}, "machine": machine(device)}

@@ -154,14 +154,29 @@ def test_the_lab():
 def test_the_solvers():
     summary = load("solvers.json")["summary"]
     shown = table_below("walk | pair agreement")
-    labels = {"DDIM, 256": "ddim-256", "dpm++2m, 25": "dpm++2m-25", "dpm++2m, 100": "dpm++2m-100"}
-    for label, name in (labels | {"DDIM, 25": "ddim-25"}).items():
-        (cells,) = [cells for walk, cells in shown.items() if walk.startswith(f"{label} steps")]
-        agreement, distance = summary[name]["agreement"], summary[name]["frechet"]
+    assert len(shown) == len(summary)
+    for walk, cells in shown.items():
+        words = walk.lower().replace(",", "").split()
+        name = "fresh" if "fresh" in words else "-".join(words[:2])
+        agreement, distance, finest = (
+            summary[name][key] for key in ("agreement", "frechet", "finest")
+        )
         assert cells == [
             short(f"{agreement['mean']:.3f} ± {agreement['error']:.3f}"),
             f"{distance['mean']:.2f} ± {distance['error']:.2f}".replace("± 0.", "± ."),
+            f"{finest['mean']:+.2f} ± {finest['error']:.2f}".replace("± 0.", "± ."),
         ]
+    for name, key, digits, told in (
+        ("dpm++2m-25", "agreement", 3, "−.013 ± .001"),
+        ("dpm++2m-25", "frechet", 2, "+.63 ± .03"),
+        ("dpm++2m-15", "agreement", 3, "−.018 ± .003"),
+        ("dpm++2m-15", "frechet", 2, "+.91 ± .04"),
+        ("quick-15", "agreement", 3, "−.008 ± .002"),
+        ("quick-15", "frechet", 2, "−.59 ± .03"),
+    ):
+        paired = summary[name][key]
+        text = f"{paired['difference']:+.{digits}f} ± {paired['difference_error']:.{digits}f}"
+        assert text.replace("0.", ".").replace("-", "−") == told and told in PAGE
 
 
 def test_the_bench():

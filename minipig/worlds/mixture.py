@@ -118,8 +118,8 @@ class Mixture:
     def swapped(self) -> PairModel:
         """Both ideal denoisers with the roles swapped: the walk's first chain is the slice.
 
-        The mask's network is trained on the clean y0 and shown its estimate, which is exact only
-        where E[x0 | y0, x_t] is an affine function of y0. Here that is a softmax.
+        The mask's network is trained on the clean y0 and shown its estimate, which is exact if
+        E[x0 | y0, x_t] is affine in y0, and not in general. Here it has softmax weights.
         """
 
         def slice_guider(yt: Tensor, t: Tensor, xt: Tensor) -> Tensor:

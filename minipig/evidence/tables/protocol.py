@@ -1,4 +1,4 @@
-"""The settings of the experiments (the paper's Sec. 3.1), and the five folds of patients."""
+"""The settings of the experiments in place of the paper's, and the five folds of patients."""
 
 from dataclasses import asdict, dataclass
 

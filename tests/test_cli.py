@@ -91,8 +91,11 @@ def test_tables_name_the_registries():
 
 
 def test_help_tells_the_steps_of_each_solver(monkeypatch):
-    told = ", ".join(f"{solver.steps} for {name}" for name, solver in solvers.SOLVERS.items())
+    steps = [str(solver.steps) for solver in solvers.SOLVERS.values()]
+    told = f"{', '.join(steps[:-1])} or {steps[-1]}, by the solver"
     assert f"(default: {told})" in help_of("sample", monkeypatch)
+    for name, solver in solvers.SOLVERS.items():
+        assert cli.SOLVERS[name].endswith(f"{solver.steps} steps")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,7 @@ import torch
 
 from minipig.evidence.metrics import (
     bootstrap_interval,
+    effective_dimension,
     frechet_distance,
     interval,
     kernel_distance,
@@ -43,6 +44,17 @@ def test_frechet_distance_of_general_gaussians_by_the_matrix_root():
     assert frechet_distance(with_moments([1, 1], A), with_moments([1, 1], B)) == pytest.approx(
         expected, rel=1e-9
     )
+
+
+def test_the_effective_dimension_counts_directions():
+    assert effective_dimension(with_moments(np.zeros(4), np.eye(4))) == pytest.approx(4)
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))
+    for variances, count in (([9, 9, 0, 0], 2), ([5, 0, 0, 0], 1), ([2, 1, 1, 0], 16 / 6)):
+        spread = with_moments(np.zeros(4), np.eye(4)) * np.sqrt(variances)
+        assert effective_dimension(spread @ turn + 3) == pytest.approx(count)
+    assert effective_dimension(np.arange(6.0).reshape(-1, 1)) == pytest.approx(1)
+    with pytest.raises(ValueError, match="features must be"):
+        effective_dimension(np.zeros((1, 3)))
 
 
 def test_frechet_distance_survives_fewer_samples_than_features():

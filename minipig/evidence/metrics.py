@@ -23,6 +23,17 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     return wasserstein_2(*moments)
 
 
+def effective_dimension(features: np.ndarray) -> float:
+    """In how many directions features (N, D) vary: trace(C)^2 / trace(C^2) of their covariance C.
+
+    D if all directions vary alike, 1 if one has all the variance. Where it is small, few directions
+    decide a Fréchet distance. Raises ValueError unless N >= 2.
+    """
+    covariance = np.cov(checked_features(features, features)[0], rowvar=False)
+    covariance = np.atleast_2d(covariance)
+    return float(covariance.trace() ** 2 / (covariance**2).sum())
+
+
 def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     """Squared maximum mean discrepancy of two feature sets, with the kernel (a . b / D + 1)^3.
 

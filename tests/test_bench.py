@@ -143,11 +143,11 @@ def test_ratios_shares_and_seconds_a_pair():
     of_walk = report["rows"][walk.name]  # two networks, two steps, two batches
     assert of_walk["peak_share"] == pytest.approx(2 * 2 * 2 * 10 / 8 / 10)
     assert of_walk["time_ratio"] is None
-    assert of_walk["per_pair"] == {"256": 32.0, "25": 3.125}
+    assert of_walk["per_pair"] == {"256": 32.0, "25": 3.125, "15": 1.875}
     assert report["sampling_memory"] == {"32": 50}
     shown = table(report)
     assert "512x512, ours / plain: time 0.50, memory 0.75" in shown
-    assert "256 steps 32 s, 25 steps 3.12 s" in shown
+    assert "256 steps 32 s, 25 steps 3.12 s, 15 steps 1.88 s" in shown
 
 
 def test_exponents_are_recovered():

@@ -194,11 +194,11 @@ def test_sizes_that_are_not_square(tmp_path):
 
 
 @pytest.mark.parametrize("preset, size", [("gpu", (128, 128)), ("paper", (512, 512))])
-def test_large_presets_take_a_training_and_a_sampling_step(tmp_path, preset, size):
+def test_large_presets_take_two_training_and_two_sampling_steps(tmp_path, preset, size):
     """At their full size, one pair at a time."""
-    options = "--steps 1 --batch 1 --pairs 2 --holdout 0".split()
+    options = "--steps 2 --batch 1 --pairs 2 --holdout 0".split()
     assert run("train", "--preset", preset, *options, "--out", tmp_path) == 0
-    assert run("sample", tmp_path, "-n", 1, "--sampling-steps", 1) == 0
+    assert run("sample", tmp_path, "-n", 1, "--sampling-steps", 2, "--batch", 1) == 0
     assert PairFolder(tmp_path / "samples").size == size
 
 

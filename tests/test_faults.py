@@ -147,7 +147,7 @@ def trained(tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("name", ["train", "sample", "table"])
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(tmp_path, trained, name, kills):
     command = {

@@ -281,10 +281,10 @@ def test_the_levels_of_a_batch_must_be_equal():
 
 
 def test_dithering_is_exact_where_the_sign_is_not():
-    """With many steps: the lesions' share and the slices' spread are the joint's."""
+    """With a step for each level: the lesions' share and the slices' spread are the joint's."""
     found = {}
     for name, guide in (("joint", "joint"), ("dithered", Dithered()), ("sign", Sign())):
-        last = finish(BINARY.pair(guide), *lattice(20), SCHEDULE.grid(512))
+        last = finish(BINARY.pair(guide), *lattice(20), SCHEDULE.grid(1024))
         lesion = last.x0_hat.flatten() > 0
         error = last.y0_hat.flatten() - torch.where(lesion, 1.0, -1.0)
         found[name] = [lesion.double().mean().item(), error.std().item()]

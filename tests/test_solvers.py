@@ -150,6 +150,8 @@ def test_a_second_order_walk_with_noise_is_refused(eta):
 def test_solvers_are_chosen_by_name():
     """The default is the paper's; each takes its own number of steps, or the one that is given."""
     assert list(SOLVERS) == ["ddim", "dpm++2m", "quick"] and SOLVERS["ddim"] is DDIM
+    assert SOLVERS["dpm++2m"].walk is second_order and SOLVERS["dpm++2m"].grid is log_snr_grid
+    assert SOLVERS["quick"].walk is second_order and SOLVERS["quick"].grid is power_grid
     calls = []
 
     def counting(z, t, guide):

@@ -29,8 +29,8 @@ def effective_dimension(features: np.ndarray) -> float:
     D if all directions vary alike, 1 if one has all the variance. Where it is small, few directions
     decide a Fréchet distance. Raises ValueError unless N >= 2.
     """
-    covariance = np.cov(checked_features(features, features)[0], rowvar=False)
-    covariance = np.atleast_2d(covariance)
+    features, _ = checked_features(features, features)
+    covariance = np.atleast_2d(np.cov(features, rowvar=False))
     return float(covariance.trace() ** 2 / (covariance**2).sum())
 
 

@@ -122,14 +122,10 @@ class Mixture:
         E[x0 | y0, x_t] is affine in y0, and not in general. Here it has softmax weights.
         """
 
-        def slice_guider(yt: Tensor, t: Tensor, xt: Tensor) -> Tensor:
-            posterior = self.posterior(self.from_x(xt, t), self.from_y(yt, t))
-            return self.eps_y(yt, t, self._mean(posterior, self.means))
-
         def mask_net(xt: Tensor, t: Tensor, y0: Tensor) -> Tensor:
             return self.schedule.eps(xt, t, self.x0_hat(t, xt, self.from_y(y0, 0)))
 
-        return PairModel(slice_guider, mask_net, self.schedule, Show("clean"))
+        return PairModel(self.pair("joint").model_y, mask_net, self.schedule, Show("clean"))
 
     def f_mean(self, rule: GuideRule, yt: Tensor, t: int, shown: Tensor, nodes=101) -> Tensor:
         """E[f(x0) | guide = shown, y_t] of an ideal model_y trained by `rule`, at level t.

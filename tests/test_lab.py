@@ -87,7 +87,7 @@ def test_calls_are_counted_right(name):
     nets = [LAB_NETWORKS[net].build(PRESETS["tiny"]) for net in variant.networks]
     modules = [module for net in nets for module in net.modules()]
     for module in (module for module in modules if isinstance(module, PairedUNet)):
-        module.register_forward_hook(lambda *_: calls.append(1))
+        module.leave.register_forward_hook(lambda *_: calls.append(1))  # the last layer
     noise = SampleNoise(0, range(1))
     masks = torch.ones(1, 1, 16, 16)
     variant.draw(*nets, Batch(noise, (16, 16), masks, Schedule.linear(), "ddim", steps))
@@ -100,7 +100,8 @@ def test_networks_are_shared_and_trained_once(done):
     units = json.loads((out.with_suffix("") / "fold_0.json").read_text())
     trained = {name.removeprefix("network/") for name in units if name.startswith("network/")}
     rules = ("clean", "matched", "previous", "blank", "noisy", "augmented", "lesion-weighted")
-    shared = {"guider", "mask", "joint", "two-heads", "mask-by-slice", "model_y-strength"}
+    shared = {"guider", "mask", "joint", "two-heads", "two-times"}
+    shared |= {"mask-by-slice", "model_y-strength"}
     assert trained == shared | {f"model_y-{name}" for name in rules}
     assert set(LAB_NETWORKS) >= set(NETWORKS)
     assert LAB_NETWORKS["model_y-clean"] is NETWORKS["model_y-clean"]

@@ -9,6 +9,8 @@ import torch
 
 from minipig.evidence.metrics import (
     bootstrap_interval,
+    directions,
+    distance_along,
     effective_dimension,
     frechet_distance,
     interval,
@@ -35,6 +37,23 @@ def test_frechet_distance_of_commuting_gaussians():
     """Diagonal covariances: |m - n|^2 + sum (s - t)^2."""
     a, b = with_moments([0, 0], np.diag([4.0, 1.0])), with_moments([3, -1], np.diag([1.0, 9.0]))
     assert frechet_distance(a, b) == pytest.approx(10 + (2 - 1) ** 2 + (1 - 3) ** 2, rel=1e-9)
+
+
+def test_directions_are_those_of_most_variance():
+    turned, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    a = with_moments([1, 2, 3], turned @ np.diag([9.0, 4.0, 0.25]) @ turned.T)
+    vectors, variances = directions(a, 2)
+    assert np.allclose(variances, [9, 4])
+    assert np.allclose(np.abs(vectors.T @ turned), [[1, 0, 0], [0, 1, 0]], atol=1e-9)
+    with pytest.raises(ValueError, match="there are 3 directions, not 4; give a smaller k"):
+        directions(a, 4)
+
+
+def test_distances_along_directions_add_up_where_covariances_commute():
+    a, b = with_moments([3, -1], np.diag([4.0, 1.0])), with_moments([0, 0], np.diag([1.0, 9.0]))
+    apart = distance_along(a, b, directions(b, 2)[0])
+    assert np.allclose(apart, [1 + (3 - 1) ** 2, 9 + (2 - 1) ** 2])
+    assert apart.sum() == pytest.approx(frechet_distance(a, b))
 
 
 def test_frechet_distance_of_general_gaussians_by_the_matrix_root():

@@ -20,6 +20,7 @@ from minipig.data.files import write_json
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import metrics
+from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS, NETWORKS
 from minipig.evidence.tables import plan, records, runner, sheets, table1
 from minipig.evidence.tables.experiment import Experiment
@@ -165,6 +166,19 @@ def test_a_generator_and_a_segmenter_learn_from_the_folds_training_patients_alon
         pairs = training_set(experiment, fold, source, n)
         assert len(pairs) == len(fold.train) + n and not test & set(pairs.patients)
         assert torch.equal(pairs.masks[: len(fold.train)], fold.train.masks)
+    own = experiment.samples(fold, "PIG", 4)
+    flipped = training_set(experiment, fold, "PIG-flipped", 4).subset(range(-4, 0))
+    for mine, turned in ((own.masks, flipped.masks), (own.images, flipped.images)):
+        assert torch.equal(turned[::2], mine[::2])  # every second one is upside down
+        assert torch.equal(turned[1::2], mine[1::2].flip(2))
+    deformed = training_set(experiment, fold, "PIG-deformed", 4).images[-4:]
+    assert torch.equal(deformed, augment(own, 4, SMALL.seed, -2).images)
+    union = training_set(experiment, fold, "classical+PIG-deformed", 4).images
+    assert torch.equal(union[:-4], training_set(experiment, fold, "classical", 4).images)
+    assert torch.equal(union[-4:], deformed)
+    upright = training_set(experiment, fold, "classical-upright", 30).images[-30:]
+    turned = training_set(experiment, fold, "classical", 30).images[-30:]
+    assert 5 < sum(torch.equal(a, b) for a, b in zip(upright, turned)) < 25
     both = training_set(experiment, fold, "classical+PIG", 2)
     assert torch.equal(both.images[-2:], experiment.samples(fold, "PIG", 2).images)
     assert torch.equal(both.images[:-2], training_set(experiment, fold, "classical", 2).images)
@@ -172,6 +186,20 @@ def test_a_generator_and_a_segmenter_learn_from_the_folds_training_patients_alon
         fold, "SegGuidedDif", 4
     ).masks  # the masks that are given are those of training pairs, in turn
     assert torch.equal(given, fold.train.masks[:4])
+
+
+def test_one_joint_network_learns_twice_as_long(tmp_path, monkeypatch):
+    steps = []
+
+    def spy(net, loss, pairs, training, *rest, **more):
+        steps.append(training.steps)
+        return fit(net, loss, pairs, training, *rest, **more)
+
+    monkeypatch.setattr("minipig.evidence.tables.experiment.fit", spy)
+    experiment = Experiment(SMALL, tmp_path, tmp_path / "work", CPU)
+    for name in ("joint", "joint-twice"):
+        experiment.samples(experiment.folds[0], name, 2)
+    assert steps == [SMALL.steps, 2 * SMALL.steps]
 
 
 def test_generators_may_learn_from_deformed_pairs_too_and_are_still_given_real_masks(
@@ -280,6 +308,7 @@ def test_every_row_has_a_value_for_every_fold_and_seed(done):
         assert {"fd", "kd", "fd_lesion", "fd_plain"} <= set(row) and ("nearer" in row) == (
             name != "training"
         )
+        assert {"fd_mirrored", "fd_spread", "coverage"} <= set(row)
         assert ("agreement" in row) == (name not in ("DDPM", "DDIM", "DPM++"))
         assert {len(values) for values in row.values()} == {1 if name in plan.CONTROLS else 2}
     for table, result in results.items():
@@ -626,7 +655,10 @@ def test_the_shown_table_has_a_line_for_each_row(done):
     assert (
         "gain in Dice" in lines[0] and lines[-1] == "mean ± standard deviation over 2 or 4 values"
     )
-    assert "fd_lesion" in table_text(1, results[1]["rows"]).splitlines()[0]
+    text = table_text(1, results[1]["rows"])
+    assert "fd_lesion" in text.splitlines()[0]
+    dimension = results[1]["rows"]["real"]["dimension"][0]
+    assert f"of effective dimension {dimension:.1f}: few directions decide them" in text
 
 
 def test_a_fold_is_planned_without_repetition():
@@ -641,20 +673,15 @@ def test_the_sheets_show_equal_seeds_side_by_side_and_what_each_is_nearest_to():
     known, samples = phantoms(6, (16, 16), seed=1), phantoms(4, (16, 16), seed=2)
     copies = known.subset([5, 3])
     figures = sheets.sheets(known, {"PIG": samples, "copier": copies})
-    rows = {
-        name: {
-            ax.get_ylabel(): figure.axes[i : i + 2]
-            for i, ax in enumerate(figure.axes)
-            if ax.get_ylabel()
-        }
-        for name, figure in figures.items()
-    }
+    rows = {name: {ax.get_ylabel(): ax for ax in figure.axes} for name, figure in figures.items()}
     assert list(rows["samples.png"]) == ["real", "PIG", "copier"]
     beside = rows["nearest.png"]
     assert list(beside) == ["PIG", "nearest to PIG", "copier", "nearest to copier"]
-    shown = {name: [ax.images[0].get_array() for ax in axes] for name, axes in beside.items()}
-    for drawn, copied, i in zip(shown["copier"], shown["nearest to copier"], (5, 3)):
-        assert np.array_equal(drawn, copied) and np.array_equal(drawn, known.images[i, 0])
+    shown = {name: ax.images[0].get_array() for name, ax in beside.items()}
+    assert np.array_equal(shown["copier"], shown["nearest to copier"])
+    for k, i in enumerate((5, 3)):
+        drawn = shown["copier"][:, 17 * k : 17 * k + 16]  # a column lies between two slices
+        assert np.array_equal(drawn, known.images[i, 0])
     for figure in figures.values():
         matplotlib.pyplot.close(figure)
 

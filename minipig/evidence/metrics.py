@@ -34,6 +34,30 @@ def effective_dimension(features: np.ndarray) -> float:
     return float(covariance.trace() ** 2 / (covariance**2).sum())
 
 
+def directions(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k directions in which features (N, D) vary most, (D, k), and their variances, (k,).
+
+    `features @ (directions / sqrt(variances))` varies alike in all, so that a distance counts them
+    alike. Raises ValueError unless N >= 2 and k <= D.
+    """
+    features, _ = checked_features(features, features)
+    if k > features.shape[1]:
+        raise ValueError(f"there are {features.shape[1]} directions, not {k}; give a smaller k")
+    variances, vectors = np.linalg.eigh(np.atleast_2d(np.cov(features, rowvar=False)))
+    return vectors[:, : -k - 1 : -1], np.maximum(variances[: -k - 1 : -1], 1e-12)
+
+
+def distance_along(
+    features_a: np.ndarray, features_b: np.ndarray, directions: np.ndarray
+) -> np.ndarray:
+    """The Fréchet distance of (N, D) and (M, D) along each direction alone: (D, k) -> (k,).
+
+    For all D directions at right angles their sum is at most the Fréchet distance.
+    """
+    a, b = (f @ directions for f in checked_features(features_a, features_b))
+    return (a.mean(0) - b.mean(0)) ** 2 + (a.std(0, ddof=1) - b.std(0, ddof=1)) ** 2
+
+
 def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     """Squared maximum mean discrepancy of two feature sets, with the kernel (a . b / D + 1)^3.
 

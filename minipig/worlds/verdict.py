@@ -6,6 +6,8 @@ rule or from the number of steps. At 64 steps about .03 remains even for rules t
 such as `noisy`. A useful rule is better than `blank`.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -93,8 +95,14 @@ def exact_verdict(
 
 def compared(rule: GuideRule, steps: int = 64, schedule: Schedule | None = None) -> dict[str, dict]:
     """The verdict on `rule` beside those on BESIDE: see `beside`."""
-    rules = {"rule": rule} | {name: RULES[name]() for name in BESIDE}
-    return beside({name: verdict(one, steps, schedule=schedule) for name, one in rules.items()})
+    others = {name: built_in(name, steps, schedule) for name in BESIDE}
+    return beside({"rule": verdict(rule, steps, schedule=schedule)} | others)
+
+
+@cache
+def built_in(name: str, steps: int, schedule: Schedule | None) -> dict[str, tuple[float, float]]:
+    """`verdict` on a rule of rules.py, computed once."""
+    return verdict(RULES[name](), steps, schedule=schedule)
 
 
 def beside(verdicts: dict[str, dict[str, tuple[float, float]]]) -> dict[str, dict]:

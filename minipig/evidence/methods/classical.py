@@ -18,10 +18,11 @@ BEND, ROUGH = 0.03, 0.12
 CONTRAST, BRIGHTNESS, GAMMA = 0.15, 0.08, 0.15  # largest changes
 
 
-def augment(pairs: Pairs, n: int, seed: int, flip: int) -> Pairs:
+def augment(pairs: Pairs, n: int, seed: int, flip: int | None) -> Pairs:
     """n new pairs; pair i is a deformed copy of pair i modulo their number.
 
-    flip: the axis along which half of them are mirrored, -2 up-down, -1 left-right.
+    flip: the axis along which half of them are mirrored, -2 up-down, -1 left-right; None: no copy
+    is mirrored, and the rest is the same.
     """
     masks, images = [], []
     for i in range(n):
@@ -30,7 +31,7 @@ def augment(pairs: Pairs, n: int, seed: int, flip: int) -> Pairs:
         places = deformation(rng, pairs.size)
         mask = pairs.masks[k, 0].numpy().astype(np.float32)
         image = (pairs.images[k, 0].numpy() + 1) / 2
-        if rng.random() < 0.5:
+        if rng.random() < 0.5 and flip is not None:
             mask = np.flip(mask, flip)
             image = np.flip(image, flip)
         masks.append(ndimage.map_coordinates(mask, places, order=1, mode="nearest") > 0.5)
@@ -42,6 +43,13 @@ def augment(pairs: Pairs, n: int, seed: int, flip: int) -> Pairs:
     patients = [pairs.patients[i % len(pairs)] for i in range(n)]
     masks, images = (torch.from_numpy(np.stack(part)[:, None]) for part in (masks, images))
     return Pairs(masks, images.float(), names, patients)
+
+
+def half_mirrored(pairs: Pairs, flip: int) -> Pairs:
+    """The same pairs, every second one mirrored along the axis `flip`."""
+    masks, images = pairs.masks.clone(), pairs.images.clone()
+    masks[1::2], images[1::2] = masks[1::2].flip(flip), images[1::2].flip(flip)
+    return Pairs(masks, images, pairs.names, pairs.patients)
 
 
 def deformation(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Every method of both tables by the name of its row: its networks, and how it draws samples.
 
-Networks that several methods share are trained once a fold. All are trained for equally many steps,
-and all samples come from one walk, `batch.Batch.walk`. Besides what the networks see, these differ:
+Networks that several methods share are trained once a fold. All samples come from one walk,
+`batch.Batch.walk`. All networks are trained for equally many steps, joint-twice for twice as many.
+Besides what the networks see, these differ:
 DDPM and DDIM take 1,024 and 256 steps of first order, as in the paper (DPM++ is their network on
 the walk of the others); PIG, LDM and ControlNet train two networks, the others one, and joint-wide
 one at twice the cost of PIG's two; LDM's slices carry the errors of its autoencoder.
@@ -34,7 +35,8 @@ class Network:
 
     build(settings, *parents) -> a new network; loss(net, noisy pair) -> scalar; parents: networks
     to train before; data(pairs, *parents) -> its training pairs; finalise(net, pairs), after the
-    last step; guided: the first parent is the frozen guider of x0_hat.
+    last step; guided: the first parent is the frozen guider of x0_hat; times: how many trainings of
+    the others its steps make.
     """
 
     build: Callable[..., nn.Module]
@@ -43,6 +45,7 @@ class Network:
     data: Callable[..., Pairs] = lambda pairs, *parents: pairs
     finalise: Callable[[nn.Module, Pairs], None] = lambda net, pairs: None
     guided: bool = False
+    times: int = 1
 
 
 def wide_joint(settings: dict) -> PairedUNet:
@@ -54,6 +57,7 @@ NETWORKS = {
     "slice": Network(unconditional.build, unconditional.loss),
     "mask": Network(unconditional.build, unconditional.mask_loss),
     "joint": Network(joint.build, joint.loss),
+    "joint-twice": Network(joint.build, joint.loss, times=2),
     "joint-wide": Network(wide_joint, joint.loss),
     "guider": Network(paired, model_x_loss),
     "model_y-clean": Network(paired, seg_guided.loss),
@@ -107,6 +111,7 @@ METHODS = {
     "DPM++": Method(("slice",), slices_only),  # the same network on the walk of the others
     # both tables
     "joint": Method(("joint",), joint.draw),
+    "joint-twice": Method(("joint-twice",), joint.draw),  # as many steps as PIG's two networks
     "LDM": Method(("autoencoder", "latent"), latent.draw),
     "SegGuidedDif": Method(("model_y-clean",), seg_guided.draw),
     "ControlNet": Method(("control",), seg_guided.draw),

@@ -62,6 +62,8 @@ class Experiment:
         parents = [self.network_key(fold, parent) for parent in self.networks[name].parents]
         key = dict(network=name, preset=p.preset, steps=p.steps, batch=p.batch, rate=p.rate)
         key |= dict(data=self.data_key(fold), after=parents)
+        if self.networks[name].times > 1:
+            key["steps"] *= self.networks[name].times
         if p.deformed:
             key["deformed"] = p.deformed
         if p.schedule != "linear":  # the committed records of the linear schedule lack this
@@ -115,7 +117,7 @@ class Experiment:
             known = known + augment(fold.train, p.deformed, p.seed, p.mirror_axis)
         pairs = kind.data(known, *parents)
         guider = parents[0] if kind.guided else None
-        training = Training(p.steps, p.batch, p.rate, seed=seed)
+        training = Training(kind.times * p.steps, p.batch, p.rate, seed=seed)
         steps = fit(
             net, kind.loss, pairs, training, checkpoint, guider=guider, schedule=p.noise_schedule
         )

@@ -16,12 +16,17 @@ NEW_MASKS = ("SegGuidedDif-newmasks", "PIG-finished")
 RELEASE = ("PIG-binarised", "PIG-thresholded", "PIG-weighted", "PIG-release")
 CONTROLS = (*NEW_MASKS, "PIG-matched-oldmasks", "joint-wide", *RELEASE)  # phantoms, first fold
 
+# a mirrored phantom is as likely, which classical augmentation alone is told; and both together
+FLIPPED = tuple(f"{name}-flipped" for name in (*COMPARATORS, "PIG", "PIG-sign"))
+UNION = tuple(f"classical+{name}-deformed" for name in ("SegGuidedDif", "ControlNet", "PIG-sign"))
+
 
 def table1_sources(protocol: Protocol) -> list[str]:
     """The rows of Table 1 in every fold; "real" are fresh phantoms, "training" training pairs."""
     if not protocol.phantom:
         return ["training", "joint", "SegGuidedDif", "PIG", *NEW_MASKS]
-    return ["real", "training", "DDPM", "DDIM", "DPM++", *COMPARATORS, "PIG", *OTHER_RULES]
+    unmasked = ("DDPM", "DDIM", "DPM++")
+    return ["real", "training", *unmasked, *COMPARATORS, "joint-twice", "PIG", *OTHER_RULES]
 
 
 def table2_sources(protocol: Protocol) -> list[tuple[str, int]]:
@@ -31,9 +36,11 @@ def table2_sources(protocol: Protocol) -> list[tuple[str, int]]:
     if not protocol.phantom:
         names = ("classical", "joint", "SegGuidedDif", "PIG", "classical+PIG", *NEW_MASKS)
         return rows + [(name, n) for name in names]
-    rows += [(name, n) for name in ("fresh", "classical", *COMPARATORS)]
+    rows += [(name, n) for name in ("fresh", "classical", "classical-upright")]
+    rows += [("classical-more", 2 * n), *((name, n) for name in (*COMPARATORS, "joint-twice"))]
     rows += [("PIG", n // 2), ("PIG", n), ("PIG", 3 * n // 2)]
-    return rows + [(s, n) for s in (*OTHER_RULES, "classical+SegGuidedDif", "classical+PIG")]
+    both = ("classical+SegGuidedDif", "classical+PIG", *UNION)
+    return rows + [(name, n) for name in (*OTHER_RULES, *both, *FLIPPED, "PIG-sign-deformed")]
 
 
 def plan(protocol: Protocol, table: int, fold: int) -> list[tuple[Callable, tuple]]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from minipig.data.files import claim_folder, write_figure, write_json
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.hypotheses import DISTANCES, hypotheses_text, table_text
+from minipig.evidence.tables.hypotheses import DIRECTIONS, DISTANCES, hypotheses_text, table_text
 from minipig.evidence.tables.plan import plan, table1_sources
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.records import commit
@@ -81,7 +81,7 @@ def run_table(
 
 def table_rows(experiment: Experiment, table: int) -> dict[str, dict[str, list[float]]]:
     """The recorded rows, each over the folds 0, 1, ... before the first that is incomplete."""
-    keys = DISTANCES if table == 1 else SCORES
+    keys = (*DISTANCES, *DIRECTIONS, "dimension") if table == 1 else SCORES
     rows: dict[str, dict[str, list[float]]] = {}
     incomplete = set()
     for fold, records in zip(experiment.folds, experiment.records):

@@ -1,7 +1,10 @@
 """The pictures of samples: of several methods below each other, and beside what they copy."""
 
 import matplotlib.pyplot as plt
+from einops import rearrange
 from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
 
 from minipig import plot
 from minipig.data.pairs import Pairs
@@ -26,11 +29,16 @@ def sheets(known: Pairs, samples: dict[str, Pairs]) -> dict[str, Figure]:
 def sheet(rows: dict[str, Pairs]) -> Figure:
     """A figure of pairs by name, one row each: slices with the outline of their mask."""
     height, width = next(iter(rows.values())).size
-    columns = min(map(len, rows.values()))
-    size = (columns + 1.6, len(rows) * height / width)
-    fig, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
-    for row, (name, pairs) in zip(axes, rows.items()):
-        for ax, image, mask in zip(row, pairs.images[:, 0], pairs.masks[:, 0]):
-            plot.show_slice(ax, image, mask * 2.0 - 1)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    shown = min(map(len, rows.values()))
+    size = (shown * (width + 1) / height + 2.2, 1.1 * len(rows))
+    fig, axes = plt.subplots(len(rows), 1, figsize=size, squeeze=False, layout="constrained")
+    for ax, (name, pairs) in zip(axes[:, 0], rows.items()):
+        image, mask = strip(pairs.images[:shown], 1.0), strip(pairs.masks[:shown] * 2.0 - 1, -1.0)
+        plot.show_slice(ax, image, mask)
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     return fig
+
+
+def strip(images: Tensor, between: float) -> Tensor:
+    """Images (N, 1, H, W) side by side, `between` in a column after each: (H, N (W + 1))."""
+    return rearrange(F.pad(images, (0, 1), value=between), "n 1 h w -> h (n w)")

@@ -9,6 +9,7 @@ from minipig.data.files import load_checkpoint, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import features, metrics
+from minipig.evidence.diversity import diversity
 from minipig.evidence.judge import pair_agreement, train_segmenter
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.protocol import Fold
@@ -16,6 +17,8 @@ from minipig.evidence.tables.records import digest
 from minipig.seeds import seeded_network
 from minipig.segmentation import SegmentationUNet
 from minipig.training.loop import Training
+
+SPREAD = 16  # directions of the learnt features that `fd_spread` counts alike
 
 
 @cache
@@ -70,9 +73,11 @@ def independent_phantoms(n: int, size: tuple[int, int], seed: int) -> Pairs:
 def feature_sets(experiment: Experiment, pairs: Pairs, masked: bool) -> dict[str, np.ndarray]:
     """Features of the pairs, by the distance computed from them.
 
-    Phantoms: learnt features of the slice, and of the crop around the lesion that the judge sees
-    (so that methods without masks can be compared too); plain features of the slice. Real data:
-    plain features of the slice, and, if `masked`, of the crop around its own mask.
+    Phantoms: learnt features of the slice; of the slice and its mirror image, which is as likely
+    (`fd_mirrored`), and of these the main directions, scaled to count alike (`fd_spread`); of the
+    crop around the lesion that the judge sees (so that methods without masks can be compared too);
+    plain features of the slice. Real data: plain features of the slice, and, if `masked`, of the
+    crop around its own mask.
     """
     images = pairs.images
     side = min(experiment.protocol.size) // 2
@@ -82,7 +87,13 @@ def feature_sets(experiment: Experiment, pairs: Pairs, masked: bool) -> dict[str
         learnt = partial(features.learnt_features, net)
         side = max(side // net.multiple, 1) * net.multiple
         lesions = features.crops(images, features.predicted_lesions(net, images), side)
-        return {"fd": learnt(images), "fd_lesion": learnt(lesions), "fd_plain": plain(images)}
+        upright, turned = learnt(images), learnt(images.flip(experiment.protocol.mirror_axis))
+        return {
+            "fd": upright,
+            "fd_mirrored": np.concatenate([upright, turned]),
+            "fd_lesion": learnt(lesions),
+            "fd_plain": plain(images),
+        }
     if not masked:
         return {"fd": plain(images)}
     lesions = features.crops(images, pairs.masks, side)
@@ -110,6 +121,34 @@ def feature_scales(experiment: Experiment) -> dict[str, np.ndarray]:
     return {name: values.std(0) for name, values in sets.items()}
 
 
+@cache
+def main_directions(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
+    """The SPREAD main directions of the reference phantoms' learnt features, and the variances."""
+    truth = true_features(experiment, None)["fd_mirrored"]
+    return metrics.directions(truth, min(SPREAD, truth.shape[1]))
+
+
+def by_direction(experiment: Experiment, sets: dict[str, np.ndarray]) -> dict:
+    """What a source's learnt features say by the main directions of the reference phantoms'.
+
+    dimension: the reference's effective dimension; spectrum: the first four directions' shares of
+    its variance; along: the source's distance along each of them; fd_spread: its distance where
+    the first SPREAD directions count alike; precision, recall and coverage there.
+    """
+    real = true_features(experiment, None)
+    mirrored, truth = sets["fd_mirrored"], real["fd_mirrored"]
+    vectors, variances = main_directions(experiment)
+    scaled = vectors / np.sqrt(variances)
+    n = min(len(sets["fd"]), len(real["fd"]))
+    return {
+        "dimension": metrics.effective_dimension(truth),
+        "spectrum": (variances[:4] / truth.var(0, ddof=1).sum()).tolist(),
+        "along": metrics.distance_along(mirrored, truth, vectors[:, :4]).tolist(),
+        "fd_spread": metrics.frechet_distance(mirrored @ scaled, truth @ scaled),
+        **diversity(sets["fd"][:n] @ scaled, real["fd"][:n] @ scaled, k=min(5, n - 1)),
+    }
+
+
 def measure_unit(experiment: Experiment, fold: Fold, source: str) -> tuple[str, str]:
     """The name and the key of a source's record."""
     p = experiment.protocol
@@ -121,7 +160,7 @@ def measure_unit(experiment: Experiment, fold: Fold, source: str) -> tuple[str, 
 
 
 def measure(experiment: Experiment, fold: Fold, source: str) -> dict:
-    """The record of a source: distances and copying, and, if it has masks, pair agreement."""
+    """The record of a source: distances, diversity, copying, and, if it has masks, agreement."""
     p = experiment.protocol
     copies = source == "training"
     known = None if p.phantom else fold  # the fold of the judge and of the true features
@@ -129,7 +168,10 @@ def measure(experiment: Experiment, fold: Fold, source: str) -> dict:
     def work(pairs: Pairs) -> dict:
         found = {}
         masked = bool(pairs.masks.any())
-        for name, values in feature_sets(experiment, pairs, masked).items():
+        sets = feature_sets(experiment, pairs, masked)
+        if p.phantom:
+            found |= by_direction(experiment, sets)
+        for name, values in sets.items():
             scale = feature_scales(experiment).get(name, 1)  # plain features have different units
             real = true_features(experiment, known)[name] / scale
             values = values / scale

@@ -53,6 +53,7 @@ LAYOUTS = {
 FIELDS = """\
 {folder}  the image's folder; {stem}: its file name without the ending
 {*}       the text that the first * of --images' file name matches
+{**}      the folders that the ** of --images matches
 *         any text, if an image has several masks (see --merge)"""
 RESUME = "Interrupted? Repeat the same command: it resumes."
 FOLDER = """A folder of pairs has images/ and masks/ with equal file names. It may have manifest.csv

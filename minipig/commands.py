@@ -59,7 +59,7 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
     pairs, held_out = load_data(config)
     kept = f" (and {len(held_out)} held out)" if held_out else ""
     height, width = config.size
-    print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients{kept}, {height}x{width}")
+    print(f"{pairs.counted}{kept} at {height}x{width}")
     for note in pairs.notes:
         print(f"note: {note}")
     low = args.format and args.format == "bfloat16"

@@ -581,7 +581,7 @@ def test_tables_refuse_unknown_folds_rows_and_folders(tmp_path, capsys):
     line = refused(capsys, "table2", "--folds", 5, "--out", out)
     assert "folds run from 0 to 4, not 5" in line
     line = refused(capsys, "table2", "--rows", "PIG", "DDIM", "--out", out)
-    assert "--rows cannot be DDIM; choose from real, fresh, classical, LDM" in line
+    assert "--rows cannot be DDIM; choose from real, fresh, classical, classical-upright" in line
     line = refused(capsys, "table1", "--data", tmp_path / "nothing", "--out", out)
     assert "nothing/images is not a folder" in line
     assert not out.exists()

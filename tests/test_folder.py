@@ -1,11 +1,14 @@
 """Folders of pairs: what is read, and which error each fault raises."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from minipig.data.folder import PairFolder
+from minipig.data.images import read_image
 
 
 def write(root, name="a.png", image=None, mask=None, **more):
@@ -100,6 +103,62 @@ def test_empty_and_full_masks_are_allowed_and_counted_in_notes(tmp_path):
     assert not pairs.masks[0].any() and pairs.masks[1].all()
 
 
+def test_thin_lesions_are_told_with_a_size_that_keeps_them(tmp_path):
+    lines = np.zeros((256, 256), np.uint8)
+    lines[::16] = lines[1::16] = 255  # two pixels thick
+    lines[100:120, 100:120] = 255  # and one that stays
+    write(tmp_path, "thin.png", image=np.zeros((256, 256), np.uint8) + 200, mask=lines)
+    block = np.zeros((256, 256), np.uint8)
+    block[64:128, 64:128] = 255
+    write(tmp_path, "thick.png", image=np.zeros((256, 256), np.uint8) + 100, mask=block)
+    told = "1 of 2 masks lose more than half of their area at 32x32; raise the size: 64x64 would"
+    (note,) = [note for note in PairFolder(tmp_path, (32, 32)).notes if "half" in note]
+    assert note.startswith(told)
+    assert not any("half" in note for note in PairFolder(tmp_path, (64, 64)).notes)
+
+
+def test_one_bright_image_does_not_hide_the_dim_ones(tmp_path):
+    ramp, _ = write(tmp_path, "eight.png")
+    for k in range(3):
+        write(tmp_path, f"twelve{k}.png", image=ramp.astype(np.uint16) * 16)
+    (note,) = PairFolder(tmp_path).notes[:1]
+    assert note.startswith("in 3 of 4 images the brightest pixel is at most 4.7% of the largest")
+
+
+def test_files_that_are_not_read_are_told(tmp_path):
+    write(tmp_path)
+    (tmp_path / "images" / "b.webp").touch()
+    (tmp_path / "masks" / "notes.txt").touch()
+    (note,) = PairFolder(tmp_path).notes
+    assert note.startswith(f"2 files are not read, such as {tmp_path}/images/b.webp: the ending is")
+
+
+def tiff(path, values, **tags):
+    """A TIFF of one strip, uncompressed; photometric, sample_format: of its tags 262 and 339."""
+    height, width = values.shape
+    known = {256: width, 257: height, 258: 8 * values.itemsize, 259: 1}
+    known |= {262: tags.get("photometric", 1), 273: 8, 277: 1, 278: height, 279: values.nbytes}
+    known |= {339: tags.get("sample_format", 1)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in known.items())
+    head = b"II*\0" + struct.pack("<I", 8 + values.nbytes)
+    path.write_bytes(head + values.tobytes() + struct.pack("<H", len(known)) + entries + bytes(4))
+
+
+@pytest.mark.parametrize("dtype, factor", [(np.uint8, 1), (np.uint16, 257)])
+def test_a_tiff_whose_zero_is_white_is_read_as_a_viewer_shows_it(tmp_path, dtype, factor):
+    stored = np.tile(np.linspace(0, 255, 16).round(), (12, 1)).astype(dtype) * dtype(factor)
+    for photometric, left, right in ((1, 0, 1), (0, 1, 0)):
+        tiff(tmp_path / "film.tif", stored, photometric=photometric)
+        image = read_image(tmp_path / "film.tif")
+        assert image[0, 0] == left and image[0, -1] == right
+
+
+def test_a_tiff_of_signed_values_is_refused(tmp_path):
+    tiff(tmp_path / "ct.tif", np.full((12, 16), 40, np.int16), sample_format=2)
+    with pytest.raises(ValueError, match="has signed values; save it with 8 or 16 bits, unsigned"):
+        read_image(tmp_path / "ct.tif")
+
+
 def test_lesions_lost_in_resizing_and_dark_files_are_in_notes(tmp_path):
     mask = np.zeros((12, 16), np.uint8)
     mask[0, 0] = 255
@@ -107,7 +166,7 @@ def test_lesions_lost_in_resizing_and_dark_files_are_in_notes(tmp_path):
     notes = PairFolder(tmp_path, (4, 4)).notes
     assert notes[0] == "1 of 1 masks are too small to be seen at 4x4; raise the size"
     assert notes[1].startswith(
-        "the brightest pixel is 6.2% of the largest possible value; rescale files of"
+        "in 1 of 1 images the brightest pixel is at most 6.2% of the largest possible value"
     )
 
 

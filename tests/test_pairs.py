@@ -28,7 +28,33 @@ def made(patients, images=None):
     return Pairs(masks, images, [f"{i}.png" for i in range(n)], list(patients))
 
 
-def test_split_keeps_patients_in_one_part_and_the_fractions():
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [90, 10],
+        [80, 10, 10],
+        [60, 20, 10, 10],
+        [70] + [3] * 10,
+        [40, 40, 5, 5, 5, 5],
+        [30, 30, 30, 10],
+    ],
+)
+def test_split_keeps_the_fractions_where_unequal_patients_allow_it(sizes):
+    pairs = made([f"p{i}" for i, size in enumerate(sizes) for _ in range(size)])
+    for seed in range(20):
+        known, held_out = split(pairs, (0.9, 0.1), seed)
+        assert 0.05 <= len(held_out) / len(pairs) <= 0.15
+        assert not known.notes and not held_out.notes
+
+
+def test_split_tells_of_patients_that_allow_no_such_fractions():
+    pairs = made(["a"] * 60 + ["b"] * 40)
+    for part in split(pairs, (0.9, 0.1)):
+        told = "patients of unequal size: the parts hold 60% and 40% of the pairs, not 90% and 10%"
+        assert part.notes == [told]
+
+
+def test_split_keeps_the_fractions():
     pairs = made([f"p{i // 3}" for i in range(90)])
     parts = split(pairs, (0.6, 0.3, 0.1), seed=1)
     assert [len(part) for part in parts] == [54, 27, 9]

@@ -12,7 +12,7 @@ from PIL import Image
 from minipig.cli import main
 from minipig.data import prepare as module
 from minipig.data.folder import PairFolder
-from minipig.data.layouts import LAYOUTS, Layout
+from minipig.data.layouts import LAYOUTS, Layout, Tree, find, images_and_masks, patient_of
 from minipig.data.pairs import groups
 from minipig.data.prepare import prepare, summary
 
@@ -68,13 +68,13 @@ def test_busi(busi, tmp_path, capsys):
     grey = torch.tensor(np.array(picture(1, mode="RGB").convert("L"))).float() / 127.5 - 1
     assert torch.allclose(pairs.images[0, 0], grey, atol=1e-6)
     report = json.loads((dst / "report.json").read_text())
-    assert report["pairs"] == report["patients"] == 4
+    assert report["pairs"] == 4 and report["patients"] is None  # nobody has named any
     assert report["left_out"] == {"no lesion": ["normal/normal (1).png"]}
     assert report["identical"] == [["benign (2).png", "malignant (1).png"]]
     assert len(groups(pairs)) == 4 and len(set(groups(pairs))) == 3  # duplicates share a group
     out = capsys.readouterr().out
-    assert "4 pairs of 4 patients" in out
-    assert "left out 1, such as 'normal/normal (1).png': no lesion" in out
+    assert "4 pairs of unknown patients (each counts as one of its own; --patient finds them" in out
+    assert "left out 1 file(s), such as 'normal/normal (1).png': no lesion" in out
     assert "1 images occur more than once, such as benign (2).png and malignant (1).png" in out
     with Image.open(dst / "contact.png") as contact:
         assert contact.width > 300
@@ -275,7 +275,7 @@ def test_a_repeated_command_changes_nothing_and_another_layout_raises(busi, tmp_
         ),
         (
             ["--images", "images/*.png", "--masks", "nowhere/{stem}.png"],
-            "can be used: 1 file(s), such as images/a.png: no mask matches nowhere/{stem}",
+            "can be used: 1 file(s), such as 'images/a.png': no mask matches nowhere/{stem}",
         ),
         (
             ["--images", "images/*.png", "--masks", "masks/{stem}.png", "--patient", "Q"],
@@ -476,3 +476,136 @@ def test_invalid_patterns_of_masks(tmp_path, capsys, masks, message):
     command = ["prepare", tmp_path / "src", tmp_path / "dst", "--images", "images/*.png"]
     assert run(*command, "--masks", masks) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "dst").exists()
+
+
+# --- every reason is told, with one file and what is in it ---
+
+
+def test_a_refusal_gives_every_reason_and_the_values_of_a_mask(tmp_path, capsys):
+    root = tmp_path / "src"
+    for k in range(5):
+        put(root, f"images/{k}.png", picture(k))
+        mask = np.zeros((20, 30), np.uint8)
+        if k < 2:  # fewer than the empty ones
+            mask[4:9, 4:9], mask[4, 4:9] = 255, 90
+        put(root, f"masks/{k}.png", Image.fromarray(mask))
+    options = ("--images", PLAIN.images, "--masks", PLAIN.masks)
+    assert run("prepare", root, tmp_path / "dst", *options) == 2
+    said = capsys.readouterr().err
+    assert (
+        "3 file(s), such as 'images/2.png': no lesion | 2 file(s), such as 'images/0.png'" in said
+    )
+    assert "(it has 3 values (0, 90, 255))" in said and "--threshold 127" in said
+    assert run("prepare", root, tmp_path / "dst", *options, "--threshold", 127) == 0  # the remedy
+    assert "2 pairs of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["mat", "webp", "npy"])
+def test_a_mask_of_an_unread_ending_is_not_called_missing(tmp_path, ending):
+    root = tmp_path / "src"
+    for k in range(2):
+        put(root, f"images/{k}.png", picture(k))
+    put(root, "masks/0.png", outline((5, 5, 9, 12)))
+    (root / "masks" / f"1.{ending}").write_bytes(b"something else")
+    report = prepare(root, tmp_path / "dst", replace(PLAIN, masks="masks/{stem}.*"))
+    (reason,) = report["left_out"]
+    assert reason.startswith("the ending of its mask is not one of .bmp .gif")
+    assert report["details"][reason] == f"its mask is masks/1.{ending}"
+    assert f"'images/1.png' (its mask is masks/1.{ending}): the ending" in summary(report, tmp_path)
+
+
+def test_a_file_beside_a_readable_mask_is_passed_over(tmp_path):
+    root = tmp_path / "src"
+    put(root, "images/0.png", picture(0))
+    put(root, "masks/0.png", outline((5, 5, 9, 12)))
+    (root / "masks" / "0.txt").write_text("drawn by hand")
+    report = prepare(root, tmp_path / "dst", replace(PLAIN, masks="masks/{stem}.*"))
+    assert report["pairs"] == 1 and report["left_out"] == {}
+
+
+# --- layouts in which masks lie in folders like the images' ---
+
+
+@pytest.mark.parametrize(
+    "image, mask, images, masks",
+    [
+        ("images/{}/0.png", "masks/{}/0.png", "images/**/*.png", "masks/{**}/{stem}.png"),
+        (
+            "test/{}/000.png",
+            "ground_truth/{}/000_mask.png",
+            "test/**/*.png",
+            "ground_truth/{**}/{stem}_mask.png",
+        ),
+        ("a/{}/scan/7.png", "{}/seg/7.png", "a/**/scan/*.png", "{**}/seg/{*}.png"),
+        ("{}/i.png", "all/{}.png", "**/i.png", "all/{**}.png"),
+    ],
+)
+def test_mirrored_trees(tmp_path, image, mask, images, masks):
+    root = tmp_path / "src"
+    for k, folder in enumerate(("P1", "P2")):
+        put(root, image.format(folder), picture(k))
+        put(root, mask.format(folder), outline((5, 5, 9, 12 + k)))
+    report = prepare(root, tmp_path / "dst", Layout(images, masks, r"(P\d)/"))
+    assert report["pairs"] == report["patients"] == 2
+    assert PairFolder(tmp_path / "dst").masks.sum((1, 2, 3)).tolist() == [28, 32]
+
+
+# --- the search for masks ---
+
+NAMES = "a.png b[1].png .hidden.png a_mask.png a_mask_2.PNG x*y.png p?q.png é.png ab.png".split()
+WANTED = "* a* *.png a_mask*.png [ab]*.png [!a]*.png b[[]1].png x[*]y.png p[?]q.png ?.png *_mask*"
+WANTED = [
+    *WANTED.split(),
+    *(f"sub/{w}" for w in WANTED.split()),
+    *(f"**/{w}" for w in WANTED.split()),
+]
+WANTED += [
+    "su*/deep/*.png",
+    "**/deep/a*",
+    "sub/**/*.png",
+    "../*/src/a.png",
+    ".hidden*",
+    "none/a.png",
+]
+
+
+def test_the_tree_finds_what_glob_finds(tmp_path):
+    root = tmp_path / "src"
+    for folder in (".", "sub", "sub/deep", ".cache", "other"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for name in NAMES:
+            (root / folder / name).touch()
+    tree = Tree(root)
+    for wanted in WANTED:
+        files = [path for path in find(root, wanted) if not (root / path).is_dir()]
+        assert tree.find(wanted) == files, wanted
+    assert sum(bool(tree.find(wanted)) for wanted in WANTED) > 30
+
+
+@pytest.mark.parametrize(
+    "layout, image, mask",
+    [
+        (Layout("i/*.png", "m/{stem}_mask*.png"), "i/{:06d}.png", "m/{:06d}_mask.png"),
+        (Layout("i/*.png", "m/*_{stem}.png"), "i/{:06d}.png", "m/seg_{:06d}.png"),
+        (
+            LAYOUTS["isic2018"],
+            "A_Input/ISIC_{:07d}.jpg",
+            "A_GroundTruth/ISIC_{:07d}_segmentation.png",
+        ),
+    ],
+)
+def test_the_search_lists_the_folder_once(tmp_path, monkeypatch, layout, image, mask):
+    """Whatever the number of images: it was listed once for each, 10,000 times for 10,000."""
+    for i in range(50):
+        for name in (image.format(i), mask.format(i)):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
+    images, masks_of, _ = images_and_masks(tmp_path, layout)
+    assert len(images) == 50 and all(len(masks) == 1 for masks in masks_of.values())
+    assert len(listed) < 20
+
+
+def test_a_patient_is_found_in_a_path_of_windows():
+    assert patient_of("SCANS\\P12\\a.tif", r"(P\d+)/") == "P12"

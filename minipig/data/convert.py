@@ -7,7 +7,15 @@ import numpy as np
 
 from minipig.data.files import write_png
 from minipig.data.images import ImageError, open_image, read_image, read_mask
-from minipig.data.layouts import Layout
+from minipig.data.layouts import MASK_SUFFIXES, Layout
+
+
+class Unusable(ValueError):
+    """A pair that cannot be used. The text is the same for all such pairs; detail: of this one."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(reason)
+        self.detail = detail
 
 
 def read_pair(
@@ -15,30 +23,36 @@ def read_pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read an image in [0, 1] and its mask, (H, W) float32 and bool.
 
-    Raises ValueError that says why the pair cannot be used, without the names of its files.
+    Raises Unusable, whose text says why, without the names of its files.
     """
     if not masks:
-        raise ValueError(f"no mask matches {layout.masks}; check --masks")
+        raise Unusable(f"no mask matches {layout.masks}; check --masks")
+    if unread := [mask for mask in masks if Path(mask).suffix.lower() not in MASK_SUFFIXES]:
+        kinds = " ".join(sorted(MASK_SUFFIXES))
+        reason = f"the ending of its mask is not one of {kinds}; convert the mask to PNG"
+        raise Unusable(reason, f"its mask is {unread[0]}")
     if len(masks) > 1 and not layout.merge:
-        raise ValueError("several masks; give --merge to join them")
+        raise Unusable("several masks; give --merge to join them")
     for part in (path, *masks):
         if os.path.normpath(part).startswith(".."):
-            raise ValueError("a file outside SRC; give a SRC that contains images and masks")
+            raise Unusable("a file outside SRC; give a SRC that contains images and masks")
         if not (src / part).resolve().is_relative_to(src.resolve()):
-            raise ValueError("a link to a file outside SRC; copy the file")
+            raise Unusable("a link to a file outside SRC; copy the file")
     try:
         image = read_image(src / path)
         parts = [read_levels(src / mask, layout.threshold) for mask in masks]
     except ImageError as error:
         which = "image" if error.path == src / path else "mask"
-        raise ValueError(f"the {which} {error.kind}") from error
+        raise Unusable(
+            f"the {which} {error.kind}", error.detail and f"it {error.detail}"
+        ) from error
     if any(part.shape != image.shape for part in parts):
-        raise ValueError("image and mask differ in size")
+        raise Unusable("image and mask differ in size")
     mask = np.any(parts, axis=0)
     if not mask.any():
-        raise ValueError("no lesion")
+        raise Unusable("no lesion")
     if mask.all():
-        raise ValueError("the mask is full")
+        raise Unusable("the mask is full")
     return image, mask
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 SUFFIXES = {".png", ".tif", ".tiff", ".bmp", ".pgm", ".jpg", ".jpeg"}
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # TIFF tags: 0 is white; 2: values have a sign
 ORIENTATION = 0x0112  # the EXIF tag: 1 is upright, 2 to 8 are rotated or mirrored
 
 
@@ -19,6 +20,7 @@ class ImageError(ValueError):
     def __init__(self, path: Path, problem: str, remedy: str, detail: str = ""):
         super().__init__(f"{path} {detail or problem}; {remedy}")
         self.path = path
+        self.detail = detail
         self.kind = f"{problem}; {remedy}"
 
 
@@ -61,12 +63,19 @@ def open_image(path: Path) -> Image.Image:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """(H, W) float32 in [0, 1]: 8 bits over 255, 16 bits over 65535; colours by luminance."""
+    """(H, W) float32 in [0, 1]: 8 bits over 255, 16 bits over 65535; colours by luminance.
+
+    A TIFF whose 0 is white is inverted, as a viewer does. Raises ImageError.
+    """
     image = open_image(path)
     if image.mode.startswith("I"):  # 16 bits are I;16 or, from PGM, 32-bit integers
+        tags = getattr(image, "tag_v2", {})
         values = np.asarray(image).astype(np.float32)
         if values.min() >= 0 and values.max() <= 65535:
-            return values / 65535
+            if 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)):
+                raise ImageError(path, "has signed values", "save it with 8 or 16 bits, unsigned")
+            white_is_zero = tags.get(PHOTOMETRIC) == 0  # Pillow inverts 8 bits, and not 16
+            return (65535 - values if white_is_zero else values) / 65535
     if image.mode.startswith(("I", "F")):
         remedy = "save it with 8 or 16 bits"
         raise ImageError(path, "has 32-bit or floating-point values", remedy)
@@ -95,10 +104,18 @@ def read_mask(path: Path) -> np.ndarray:
     return values == levels[-1] if levels[-1] > 0 else np.zeros(values.shape, bool)
 
 
+def share_kept(mask: np.ndarray, size: tuple[int, int]) -> float:
+    """The share of a lesion's area, (H, W) bool, that is left after fitting it into `size`."""
+    scale = min(size[0] / mask.shape[0], size[1] / mask.shape[1])
+    left = fit_into(mask.astype(np.float32), size, fill=0) >= 0.5
+    return float(left.sum() / (mask.sum() * scale**2))
+
+
 def fit_into(image: np.ndarray, size: tuple[int, int] | None, fill: float) -> np.ndarray:
     """Resize to fit `size`, aspect kept, centred, padded with `fill`; float32.
 
-    By area average, or bilinear when enlarging.
+    Smaller by Pillow's box filter, which weights the pixels under a new one by 1 or 0; larger by
+    bilinear interpolation.
     """
     if size is None:
         return image

@@ -3,8 +3,10 @@
 import glob
 import os
 import re
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,10 +23,11 @@ class Layout:
 
     images: a glob; ** stands for any folders. masks: the pattern of the masks of an image, where
     {folder} and {stem} are those of the image, {*} is the text that the first * in the file name of
-    `images` stands for, and * finds several masks. patient: a regular expression, searched in the
-    image's path; the patient is its first non-empty group, or the match if it has no groups; None:
-    each image is its own patient. threshold: larger values are lesion; None: a mask must have two
-    values. merge: join several masks of an image. Endings match in small letters and in capitals.
+    `images` stands for, {**} the folders that its ** stands for, and * finds several masks.
+    patient: a regular expression, searched in the image's path; the patient is its first non-empty
+    group, or the match if it has no groups; None: each image is its own patient. threshold: larger
+    values are lesion; None: a mask must have two values. merge: join several masks of an image.
+    Endings match in small letters and in capitals.
     """
 
     images: str
@@ -61,7 +64,8 @@ def images_and_masks(
     if others := sorted(set(files) - set(images)):
         left_out[f"the ending is not {' '.join(sorted(SUFFIXES))}; convert the file"] = others
     progress = tqdm(images, desc="looking for masks", leave=False, disable=None)
-    masks_of = {path: find_masks(src, path, layout) for path in progress}
+    tree = Tree(src)
+    masks_of = {path: find_masks(tree, path, layout) for path in progress}
     every_mask = {mask for masks in masks_of.values() for mask in masks}
     # the glob of the images may find masks, too; these have no masks of their own
     if taken := [path for path in images if path in every_mask and masks_of[path]]:
@@ -76,8 +80,59 @@ def images_and_masks(
 
 
 def find(src: Path, wanted: str) -> list[str]:
-    """List the paths under `src` that match a glob, sorted."""
-    return sorted({os.path.normpath(p) for p in glob.glob(wanted, root_dir=src, recursive=True)})
+    """List the paths under `src` that match a glob, sorted, with / on every system."""
+    found = glob.glob(wanted, root_dir=src, recursive=True)
+    return sorted({os.path.normpath(path).replace(os.sep, "/") for path in found})
+
+
+class Tree:
+    """All files under `src`, listed once: `find` by the start or the end of a file's name."""
+
+    def __init__(self, src: Path):
+        self.src = src
+        self.paths = [path for path in find(src, "**/*") if not (src / path).is_dir()]
+        names = [path.rpartition("/")[2] for path in self.paths]
+        numbers = range(len(names))
+        self.forward = sorted(zip(names, numbers))
+        self.backward = sorted((name[::-1], number) for name, number in zip(names, numbers))
+
+    def find(self, wanted: str) -> list[str]:
+        """`find`, in a time that grows with what is found and not with the number of files."""
+        name = wanted.rpartition("/")[2]
+        # outside `src`, hidden, or of several folders
+        if "**" in name or any(part.startswith(".") for part in wanted.split("/")):
+            return find(self.src, wanted)
+        start = as_letters(re.match(rf"(?:{LETTER})*", name)[0])
+        end = as_letters(re.search(rf"(?:{LETTER})*$", name)[0])
+        if len(start) >= len(end):
+            ranked, first = self.forward, start
+        else:
+            ranked, first = self.backward, end[::-1]
+        low = bisect_left(ranked, (first,))
+        high = bisect_left(ranked, (first + chr(0x10FFFF),))
+        found = (self.paths[number] for _, number in ranked[low:high])
+        parts = wanted.split("/")
+        return sorted(path for path in found if matches(path.split("/"), parts))
+
+
+LETTER = r"[^*?\[\]]|\[[*?\[]\]"  # one that stands for itself, or is escaped: [*]
+
+
+def as_letters(escaped: str) -> str:
+    """The text that glob.escape made `escaped` of."""
+    return re.sub(r"\[([*?\[])\]", r"\1", escaped)
+
+
+def matches(path: list[str], wanted: list[str]) -> bool:
+    """Whether the parts of a path match those of a glob; hidden names need a . in the glob."""
+    if not path or not wanted:
+        return path == wanted
+    hidden = path[0].startswith(".")
+    if wanted[0] == "**":
+        deeper = not hidden and matches(path[1:], wanted)
+        return deeper or matches(path, wanted[1:])
+    fits = fnmatchcase(path[0], wanted[0]) and (not hidden or wanted[0].startswith("."))
+    return fits and matches(path[1:], wanted[1:])
 
 
 def any_case(wanted: str) -> str:
@@ -88,30 +143,37 @@ def any_case(wanted: str) -> str:
     return f"{start}.{''.join(f'[{c.lower()}{c.upper()}]' for c in ending[1:])}"
 
 
-def find_masks(src: Path, path: str, layout: Layout) -> list[str]:
-    """List the masks of an image. Raises ValueError for an invalid pattern."""
+def find_masks(tree: Tree, path: str, layout: Layout) -> list[str]:
+    """List the masks of an image; files that cannot be read, if there are no others.
+
+    Raises ValueError for an invalid pattern.
+    """
     fields = {"folder": os.path.dirname(path) or ".", "stem": Path(path).stem}
     before, star, after = layout.images.rpartition("/")[2].partition("*")
     expression = f"{as_regex(before)}(.*?){as_regex(after)}"
     match = re.fullmatch(expression, os.path.basename(path), re.IGNORECASE)
     if star and match:
         fields["*"] = match[1]
+    outer, double, inner = layout.images.partition("**/")
+    if double:
+        parts = path.split("/")
+        fields["**"] = "/".join(parts[outer.count("/") : len(parts) - inner.count("/") - 1])
     fields = {name: glob.escape(value) for name, value in fields.items()}
     try:
         wanted = os.path.normpath(layout.masks.format_map(fields))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        remedy = "use only {folder}, {stem} and, if --images has a *, {*}"
+        remedy = "use only {folder}, {stem} and, if --images has a * or a **, {*} or {**}"
         raise ValueError(f"--masks {layout.masks} has an invalid field; {remedy}") from error
     if "{" not in layout.masks:
         problem = "names the same file for every image; use {stem}"
         raise ValueError(f"--masks {layout.masks} {problem}")
-    masks = find(src, wanted) or find(src, any_case(wanted))
-    return [mask for mask in masks if mask != path and Path(mask).suffix.lower() in MASK_SUFFIXES]
+    masks = [mask for mask in tree.find(wanted) or tree.find(any_case(wanted)) if mask != path]
+    return [mask for mask in masks if Path(mask).suffix.lower() in MASK_SUFFIXES] or masks
 
 
 def masks_without_image(src: Path, layout: Layout, known: set[str]) -> list[str]:
     """List the paths in `src` that match `layout.masks` for any name, except those in `known`."""
-    wanted = layout.masks.format_map({"folder": "**", "stem": "*", "*": "*"})
+    wanted = layout.masks.format_map({"folder": "**", "stem": "*", "*": "*", "**": "**/"})
     inside = [path for path in find(src, any_case(wanted)) if not path.startswith("..")]
     masks = [path for path in inside if Path(path).suffix.lower() in MASK_SUFFIXES]
     return [path for path in masks if path not in known]
@@ -126,7 +188,7 @@ def patient_of(path: str, expression: str | None) -> str | None:
     """The patient in a path; None without an expression. Raises ValueError if there is none."""
     if expression is None:
         return None
-    match = re.search(expression, path)
+    match = re.search(expression, path.replace("\\", "/"))
     groups = (match.groups() or (match[0],)) if match else ()
     found = [group.strip() for group in groups if group and group.strip()]
     if not found:

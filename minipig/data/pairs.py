@@ -36,6 +36,13 @@ class Pairs:
         return torch.where(self.masks[index], 1.0, -1.0), self.images[index]
 
     @property
+    def counted(self) -> str:
+        """How many pairs of how many patients, which are unknown if nobody has named them."""
+        if self.patients == self.names:
+            return f"{len(self)} pairs of unknown patients (each counts as one of its own)"
+        return f"{len(self)} pairs of {len(set(self.patients))} patients"
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return tuple(self.images.shape[2:])
@@ -77,8 +84,9 @@ class Pairs:
 def split(pairs: Pairs, fractions: tuple[float, ...], seed: int = 0) -> list[Pairs]:
     """Split into parts of about `fractions`; no patient and no identical image is in two parts.
 
-    Groups are shuffled by `seed`; each goes to the part that lacks most pairs. Raises ValueError if
-    there are fewer groups than parts.
+    Groups are shuffled by `seed`; each goes to the part that lacks most pairs. If a part is then
+    off by more than a twentieth of all pairs, the groups are dealt again, the largest first; a part
+    that is off even so has a note. Raises ValueError if there are fewer groups than parts.
     """
     group = groups(pairs)
     sizes = Counter(group)
@@ -89,7 +97,29 @@ def split(pairs: Pairs, fractions: tuple[float, ...], seed: int = 0) -> list[Pai
     order = sorted(sizes)
     np.random.default_rng(seed).shuffle(order)
     want = [f * len(pairs) for f in fractions]
-    parts = [set() for _ in fractions]
+
+    def off(parts: list[set[int]]) -> float:
+        """How far the worst part is from what it should be, as a share of all pairs."""
+        return max(abs(w - sum(sizes[g] for g in p)) for w, p in zip(want, parts)) / len(pairs)
+
+    parts = deal(order, sizes, want)
+    if off(parts) > 0.05:
+        largest_first = deal(sorted(order, key=lambda g: -sizes[g]), sizes, want)
+        parts = min(parts, largest_first, key=off)
+    found = [pairs.subset(i for i, g in enumerate(group) if g in part) for part in parts]
+    if off(parts) > 0.05:
+        shares = " and ".join(f"{len(part) / len(pairs):.0%}" for part in found)
+        asked = " and ".join(f"{fraction:.0%}" for fraction in fractions)
+        note = f"patients of unequal size: the parts hold {shares} of the pairs, not {asked}"
+        for part in found:
+            part.notes = [*part.notes, note]
+    return found
+
+
+def deal(order: list[int], sizes: Counter, want: list[float]) -> list[set[int]]:
+    """Deal groups in this order, each to the part that lacks most pairs; no part stays empty."""
+    want = list(want)
+    parts = [set() for _ in want]
     for i, g in enumerate(order):
         empty = [k for k, part in enumerate(parts) if not part]
         # the last groups go to empty parts, so that none stays empty
@@ -97,7 +127,7 @@ def split(pairs: Pairs, fractions: tuple[float, ...], seed: int = 0) -> list[Pai
         k = max(choice, key=lambda k: want[k])
         parts[k].add(g)
         want[k] -= sizes[g]
-    return [pairs.subset(i for i, g in enumerate(group) if g in part) for part in parts]
+    return parts
 
 
 def groups(pairs: Pairs) -> list[int]:

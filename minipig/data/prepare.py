@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from minipig import plot
 from minipig.data import layouts
-from minipig.data.convert import read_pair, write_values
+from minipig.data.convert import Unusable, read_pair, write_values
 from minipig.data.files import claim_folder, write_atomically, write_figure, write_json
 from minipig.data.images import fit_into
 from minipig.data.layouts import Layout
@@ -54,14 +54,16 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             left_out[str(error)].append(path)
     expected = {names[path] for path in patients}
 
+    details: dict[str, str] = {}  # by reason: what is wrong with its first file
     rows, areas, thumbnails, same = [], [], [], defaultdict(list)
     for i, path in enumerate(tqdm(patients, desc=f"preparing {src.name}", disable=None)):
         try:
             if any(uses[mask] > 1 for mask in masks_of[path]):
-                raise ValueError(f"its mask belongs to another image, too; {layouts.NARROWER}")
+                raise Unusable(f"its mask belongs to another image, too; {layouts.NARROWER}")
             image, mask = read_pair(src, path, masks_of[path], layout)
-        except ValueError as error:
+        except Unusable as error:
             left_out[str(error)].append(path)
+            details.setdefault(str(error), error.detail)
             continue
         if not rows:  # the first usable pair: only now is `dst` written
             config = asdict(layout) | {"src": str(src.resolve())}
@@ -78,9 +80,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             small = fit_into(image, THUMBNAIL, image.min())
             thumbnails.append((small, fit_into(mask.astype(np.float32), THUMBNAIL, 0)))
     if not rows:
-        reason, paths = max(left_out.items(), key=lambda item: len(item[1]))
-        some = f"{len(paths)} file(s), such as {paths[0]}: {reason}"
-        raise ValueError(f"no image in {src} can be used: {some}")
+        raise ValueError(f"no image in {src} can be used: {' | '.join(reasons(left_out, details))}")
 
     known = {*images, *(mask for masks in masks_of.values() for mask in masks)}
     if alone := layouts.masks_without_image(src, layout, known):
@@ -93,8 +93,9 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     least, median, most = np.quantile(areas, (0, 0.5, 1)).tolist()
     report = {
         "pairs": len(rows),
-        "patients": len({patient for _, patient, _ in rows}),
+        "patients": len({patient for _, patient, _ in rows}) if layout.patient else None,
         "left_out": dict(left_out),
+        "details": details,
         "mask_area": {"least": least, "median": median, "most": most},
         "over_half": sum(area > 0.5 for area in areas),
         "identical": [group for group in same.values() if len(group) > 1],
@@ -139,16 +140,28 @@ def write_manifest(dst: Path, rows: list[tuple[str, str, str]]) -> None:
     write_atomically(dst / "manifest.csv", table.getvalue().encode())
 
 
+def reasons(left_out: dict[str, list[str]], details: dict[str, str]) -> list[str]:
+    """One line for each reason: how many files, the first of them, and what is wrong with it."""
+    found = []
+    for reason, paths in sorted(left_out.items(), key=lambda item: -len(item[1])):
+        detail = f" ({details[reason]})" if details.get(reason) else ""
+        found.append(f"{len(paths)} file(s), such as {paths[0]!r}{detail}: {reason}")
+    return found
+
+
 def summary(report: dict, dst: Path) -> str:
     """Describe the report in a few lines."""
-    lines = [f"{report['pairs']} pairs of {report['patients']} patients in {dst}"]
+    if report["patients"] is None:
+        whose = "unknown patients (each counts as one of its own; --patient finds them in the path)"
+    else:
+        whose = f"{report['patients']} patients"
+    lines = [f"{report['pairs']} pairs of {whose} in {dst}"]
     area = "lesions cover {least:.1%} to {most:.1%} of an image, median {median:.1%}"
     lines.append(area.format(**report["mask_area"]))
     if report["over_half"]:
         share = "cover more than half of their image; invert them if they are wrong"
         lines.append(f"{report['over_half']} masks {share}")
-    for reason, paths in sorted(report["left_out"].items(), key=lambda item: -len(item[1])):
-        lines.append(f"left out {len(paths)}, such as {paths[0]!r}: {reason}")
+    lines += [f"left out {line}" for line in reasons(report["left_out"], report["details"])]
     if report["identical"]:
         some = " and ".join(report["identical"][0][:2])
         count = f"{len(report['identical'])} images occur more than once, such as {some}"

@@ -55,7 +55,7 @@ def run_table(
     claim_folder(out, configuration(protocol), defaults=OLDER)
     first = experiment.folds[0]
     pairs = first.train + first.test
-    print(f"{len(pairs)} pairs of {len(set(pairs.patients))} patients in {protocol.folds} folds")
+    print(f"{pairs.counted} in {protocol.folds} folds")
     for note in pairs.notes:
         print(f"note: {note}")
 

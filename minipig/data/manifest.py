@@ -1,0 +1,75 @@
+"""manifest.csv of a folder of pairs: the patient of each image, whatever its spelling."""
+
+import csv
+import re
+import unicodedata
+from collections import defaultdict
+from pathlib import Path
+
+TABLES = {".csv", ".tsv", ".txt", ".xls", ".xlsx"}
+
+
+def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
+    """The patient of each image name, and notes on what is doubtful.
+
+    From the columns name and patient of root/manifest.csv; without it, each image is its own
+    patient. Spellings that differ in capitals, leading zeros, a final .0, Unicode form or kind of
+    slash are one patient. Raises ValueError for a table that is damaged or lacks an image.
+    """
+    manifest = root / "manifest.csv"
+    if not manifest.exists():
+        tables = [path.name for path in sorted(root.glob("[!.]*")) if path.suffix in TABLES]
+        remedy = "patients are read from manifest.csv, with the columns name and patient"
+        return names, [f"{name} is not read; {remedy}" for name in tables]
+    patient_of = {one_form(name): patient for name, patient in rows_of(manifest).items()}
+    for name in names:
+        if not patient_of.get(one_form(name)):
+            remedy = f"add the row {name},PATIENT or remove the manifest"
+            raise ValueError(f"{manifest} names no patient for {name}; {remedy}")
+    notes = []
+    if absent := sorted(patient_of.keys() - set(map(one_form, names))):
+        some = f"{len(absent)} images that are not there, such as {absent[0]}"
+        notes.append(f"manifest.csv names {some}; if prepare was interrupted, repeat it")
+    patients = [patient_of[one_form(name)] for name in names]
+    spellings = defaultdict(list)
+    for patient in dict.fromkeys(patients):
+        spellings[identity(patient)].append(patient)
+    for several in spellings.values():
+        if len(several) > 1:
+            spelt = f"{', '.join(several[:-1])} and {several[-1]}"
+            remedy = "if they are not, give them names that differ in more than spelling"
+            notes.append(f"the patients {spelt} of manifest.csv are taken for one; {remedy}")
+    return [spellings[identity(patient)][0] for patient in patients], notes
+
+
+def rows_of(manifest: Path) -> dict[str, str]:
+    """The patient of each name in the table. Raises ValueError if it is damaged."""
+    patient_of: dict[str, str] = {}
+    with manifest.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        try:
+            if not {"name", "patient"} <= set(rows.fieldnames or ()):
+                columns = f"{rows.fieldnames}; it needs name and patient"
+                raise ValueError(f"{manifest} has the columns {columns}, separated by commas")
+            for row in rows:
+                name, new = row["name"], (row["patient"] or "").strip()
+                old = patient_of.setdefault(name, new)
+                if old != new:
+                    patients = f"gives {name} to two patients, {old} and {new}"
+                    raise ValueError(f"{manifest} {patients}; keep one row")
+        except (csv.Error, UnicodeDecodeError) as error:
+            problem = f"{manifest} is not a CSV table in UTF-8 ({error}); correct or remove it"
+            raise ValueError(problem) from error
+    return patient_of
+
+
+def one_form(name: str) -> str:
+    """A file's name in one Unicode form: some systems write é as one character, others as two."""
+    return unicodedata.normalize("NFC", name)
+
+
+def identity(patient: str) -> str:
+    """What is left of a patient's name without its spelling: P007, p7 and P7 are equal."""
+    text = unicodedata.normalize("NFKC", patient).casefold().replace("\\", "/")
+    text = re.sub(r"^(\d+)\.0+$", r"\1", text)  # a number from a spreadsheet
+    return re.sub(r"\d+", lambda digits: str(int(digits[0])), text)

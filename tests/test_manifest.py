@@ -1,0 +1,72 @@
+"""Patients in manifest.csv: spellings, files that are not there, tables that are not read."""
+
+import pytest
+
+from minipig.data.manifest import identity, read_patients
+
+NAMES = [f"{k}.png" for k in range(6)]
+
+
+def folder(root, patients, table="manifest.csv", names=NAMES):
+    rows = "".join(f"{name},{patient}\n" for name, patient in zip(names, patients))
+    (root / table).write_text("name,patient\n" + rows, encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("7", "7.0", "007"),
+        ("P1", "p1", "P01"),
+        ("Müller", "Mu\u0308ller", "MÜLLER"),
+        ("site/4", "site\\4", "Site/04"),
+        ("Straße 2", "STRASSE 2", "strasse 02"),
+    ],
+)
+def test_spellings_of_one_patient_are_one_and_told(tmp_path, spellings):
+    patients, notes = read_patients(folder(tmp_path, [*spellings, "8", "8", "9"]), NAMES)
+    assert patients == [spellings[0]] * 3 + ["8", "8", "9"]
+    (note,) = notes
+    assert note.startswith(
+        f"the patients {spellings[0]}, {spellings[1]} and {spellings[2]} of manif"
+    )
+
+
+def test_different_patients_stay_different():
+    ids = [
+        "1",
+        "10",
+        "1.5",
+        "P1",
+        "P10",
+        "P1-2",
+        "P12",
+        "1.2.840.1",
+        "1.2.840.10",
+        "a",
+        "b",
+        "1.0.1",
+    ]
+    assert len({identity(patient) for patient in ids}) == len(ids)
+
+
+def test_rows_without_files_are_told(tmp_path):
+    names = [*NAMES, "6.png", "7.png"]
+    patients, notes = read_patients(folder(tmp_path, "aabbccdd", names=names), NAMES)
+    assert patients == list("aabbcc")
+    assert notes == [
+        "manifest.csv names 2 images that are not there, such as 6.png; "
+        "if prepare was interrupted, repeat it"
+    ]
+
+
+@pytest.mark.parametrize("table", ["Manifest.csv", "manifest.csv.txt", "patients.tsv", "list.xlsx"])
+def test_a_table_of_another_name_is_told(tmp_path, table):
+    patients, notes = read_patients(folder(tmp_path, "aabbcc", table), NAMES)
+    assert patients == NAMES
+    assert notes[0].startswith(f"{table} is not read; patients are read from manifest.csv")
+
+
+def test_names_agree_in_any_unicode_form(tmp_path):
+    patients, notes = read_patients(folder(tmp_path, "a", names=["e\u0301.png"]), ["é.png"])
+    assert patients == ["a"] and notes == []

@@ -275,7 +275,7 @@ def test_a_repeated_command_changes_nothing_and_another_layout_raises(busi, tmp_
         ),
         (
             ["--images", "images/*.png", "--masks", "nowhere/{stem}.png"],
-            "can be used: 1 file(s), such as 'images/a.png': no mask matches nowhere/{stem}",
+            "such as 'images/a.png' (there is no nowhere/a.png): no mask matches nowhere/{stem}",
         ),
         (
             ["--images", "images/*.png", "--masks", "masks/{stem}.png", "--patient", "Q"],

@@ -7,7 +7,7 @@ import numpy as np
 
 from minipig.data.files import write_png
 from minipig.data.images import ImageError, open_image, read_image, read_mask
-from minipig.data.layouts import MASK_SUFFIXES, Layout
+from minipig.data.layouts import MASK_SUFFIXES, Layout, mask_pattern
 
 
 class Unusable(ValueError):
@@ -26,7 +26,8 @@ def read_pair(
     Raises Unusable, whose text says why, without the names of its files.
     """
     if not masks:
-        raise Unusable(f"no mask matches {layout.masks}; check --masks")
+        wanted = mask_pattern(path, layout)
+        raise Unusable(f"no mask matches {layout.masks}; check --masks", f"there is no {wanted}")
     if unread := [mask for mask in masks if Path(mask).suffix.lower() not in MASK_SUFFIXES]:
         kinds = " ".join(sorted(MASK_SUFFIXES))
         reason = f"the ending of its mask is not one of {kinds}; convert the mask to PNG"

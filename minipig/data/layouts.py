@@ -144,10 +144,14 @@ def any_case(wanted: str) -> str:
 
 
 def find_masks(tree: Tree, path: str, layout: Layout) -> list[str]:
-    """List the masks of an image; files that cannot be read, if there are no others.
+    """List the masks of an image; files that cannot be read, if there are no others."""
+    wanted = mask_pattern(path, layout)
+    masks = [mask for mask in tree.find(wanted) or tree.find(any_case(wanted)) if mask != path]
+    return [mask for mask in masks if Path(mask).suffix.lower() in MASK_SUFFIXES] or masks
 
-    Raises ValueError for an invalid pattern.
-    """
+
+def mask_pattern(path: str, layout: Layout) -> str:
+    """The glob of an image's masks: layout.masks filled in. Raises ValueError if it is invalid."""
     fields = {"folder": os.path.dirname(path) or ".", "stem": Path(path).stem}
     before, star, after = layout.images.rpartition("/")[2].partition("*")
     expression = f"{as_regex(before)}(.*?){as_regex(after)}"
@@ -160,15 +164,14 @@ def find_masks(tree: Tree, path: str, layout: Layout) -> list[str]:
         fields["**"] = "/".join(parts[outer.count("/") : len(parts) - inner.count("/") - 1])
     fields = {name: glob.escape(value) for name, value in fields.items()}
     try:
-        wanted = os.path.normpath(layout.masks.format_map(fields))
+        wanted = os.path.normpath(layout.masks.format_map(fields)).replace(os.sep, "/")
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         remedy = "use only {folder}, {stem} and, if --images has a * or a **, {*} or {**}"
         raise ValueError(f"--masks {layout.masks} has an invalid field; {remedy}") from error
     if "{" not in layout.masks:
         problem = "names the same file for every image; use {stem}"
         raise ValueError(f"--masks {layout.masks} {problem}")
-    masks = [mask for mask in tree.find(wanted) or tree.find(any_case(wanted)) if mask != path]
-    return [mask for mask in masks if Path(mask).suffix.lower() in MASK_SUFFIXES] or masks
+    return wanted
 
 
 def masks_without_image(src: Path, layout: Layout, known: set[str]) -> list[str]:

@@ -22,6 +22,7 @@ from minipig.evidence.demo import Demo, run_demo
 from minipig.evidence.judge import measure_agreement, train_judge
 from minipig.evidence.lab.runner import LAB, run_lab
 from minipig.evidence.lab.variants import enter
+from minipig.evidence.novelty import measure_novelty
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.runner import run_table
 from minipig.extras.own_rules import find_rule, name_of, version_of
@@ -88,6 +89,8 @@ def sample(args: argparse.Namespace, device: torch.device) -> None:
     if not figures_are_current(out, out):
         draw_figures(out, pair, pairs, *how, args.solver)
     print(f"figures: {out}/samples.png, {out}/figure_3.png")
+    if found := measure_novelty(out, pairs, config):
+        write_json(out / "novelty.json", found)
     if args.agreement:
         judge, fresh = train_judge(config, device, args.run / "judge.ckpt")
         write_json(out / "agreement.json", measure_agreement(judge, pairs, fresh))

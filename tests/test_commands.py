@@ -103,7 +103,8 @@ def test_demo_in_miniature(tmp_path, monkeypatch, capsys):
     for row in metrics["segmentation"].values():
         assert set(row) == {"dice", "iou", "precision", "recall"}
         assert all(len(values) == 3 for values in row.values())
-    assert set(metrics["pair_agreement"]) == {"synthetic", "fresh"} and metrics["seconds"] > 0
+    assert set(metrics["pair_agreement"]) == {"synthetic", "fresh", "details"}
+    assert metrics["seconds"] > 0
     assert len(PairFolder(tmp_path / "synthetic")) == 6
     for name in ("samples.png", "figure_3.png", "pair/losses.png"):
         with Image.open(tmp_path / name) as picture:
@@ -183,7 +184,9 @@ def test_agreement_is_measured_against_held_out_patients(trained, monkeypatch):
     monkeypatch.setattr(judge, "JUDGE_STEPS", 2)
     sampled(trained, trained / "two", "-n", 2, "--agreement")
     agreement = json.loads((trained / "two" / "agreement.json").read_text())
+    details = agreement.pop("details")
     assert set(agreement) == {"synthetic", "fresh"} and all(0 <= v <= 1 for v in agreement.values())
+    assert {"mean", "error", "floor", "area", "empty", "pairs"} == set(details["synthetic"])
 
 
 def test_sizes_that_are_not_square(tmp_path):

@@ -8,11 +8,13 @@ from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import judge as judge_file
 from minipig.evidence.judge import (
+    agreement,
     measure_agreement,
     pair_agreement,
     score_pairs,
     train_judge,
     train_segmenter,
+    verdict,
 )
 from minipig.segmentation import SegmentationUNet
 from minipig.training.config import Config, load_data
@@ -87,3 +89,57 @@ def test_the_judge_of_a_folder_is_tested_on_its_held_out_patients(few, tmp_path)
     _, fresh = train_judge(config, CPU, tmp_path / "judge.ckpt")
     known, held_out = load_data(config)
     assert fresh.names == held_out.names and not set(fresh.patients) & set(known.patients)
+
+
+class Bright(nn.Module):
+    """A judge that calls what is bright a lesion."""
+
+    def __init__(self):
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, y):
+        return y - self.level
+
+
+def drawn(boxes, brightness=1.0, n=16):
+    """Pairs of black slices with two bright rows each, from row `box` on; None: no lesion."""
+    masks = torch.zeros(len(boxes), 1, n, n, dtype=torch.bool)
+    for mask, box in zip(masks, boxes):
+        if box is not None:
+            mask[0, box : box + 2] = True
+    names = [f"{i}.png" for i in range(len(boxes))]
+    return Pairs(masks, torch.where(masks, brightness, -1.0), names, names)
+
+
+def test_empty_pairs_are_left_out_of_the_mean_and_counted():
+    found = agreement(Bright(), drawn([0, 4, None, 8, None]))
+    assert found["mean"] == 1 and found["empty"] == 2 and found["pairs"] == 5
+    assert found["area"] == pytest.approx(3 / 5 * 2 / 16)
+    nothing = agreement(Bright(), drawn([None, None]))  # a silent judge would call these perfect
+    assert nothing["mean"] == nothing["floor"] == 0 and nothing["empty"] == 2
+
+
+def test_the_floor_is_what_exchanged_masks_score():
+    apart = agreement(Bright(), drawn([0, 4, 8, 12]))
+    assert apart["mean"] == 1 and apart["floor"] == 0
+    alike = agreement(Bright(), drawn([4, 4, 4, 4]))  # a mask that says nothing about its slice
+    assert alike["mean"] == alike["floor"] == 1
+    halves = agreement(Bright(), drawn([0, 1, 0, 1, 0, 1]))  # neighbours share a row
+    assert 0.5 < halves["floor"] < 1
+
+
+@pytest.mark.parametrize(
+    "mine, real, said",
+    [
+        (dict(mean=0.6), dict(mean=0.64), "synthetic pairs agree 94% as well as fresh real ones"),
+        (dict(mean=0.41, floor=0.4), {}, "masks fit their own slices no better than others'"),
+        ({}, dict(mean=0.2, floor=0.19), "the judge finds fresh lesions no better than strangers'"),
+        ({}, dict(mean=0.0, floor=0.0, error=0.0), "the judge finds fresh lesions no better than"),
+        ({}, dict(empty=20), "no fresh pair has a lesion, so nothing can be said"),
+    ],
+)
+def test_a_share_is_told_only_where_it_means_something(mine, real, said):
+    usual = dict(mean=0.6, error=0.02, floor=0.1, empty=0, pairs=20)
+    sentence = verdict(usual | mine, usual | real)
+    assert said in sentence and ("%" in sentence) == ("94%" in said)

@@ -13,6 +13,7 @@ HELD_OUT = {
     "table1-reference": range(5401, 5402),
     "table1-judge": range(5402, 5502),  # one for each judge
     "completions": range(6001, 6002),
+    "novelty": range(7001, 7002),
 }
 
 

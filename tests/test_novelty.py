@@ -1,0 +1,59 @@
+"""Novelty: a copier, a model that draws anew, and runs whose training data are not at hand."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from minipig.data.pairs import Pairs
+from minipig.data.phantoms import phantoms
+from minipig.evidence.novelty import measure_novelty, novelty, verdict
+from minipig.training.config import Config, load_data
+
+SIZE = (16, 16)
+RUN = Config(size=SIZE, pairs=80, preset="tiny", seed=3, holdout=0.2)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data(RUN)
+
+
+def copies(pairs, n=40):
+    noise = 0.02 * torch.randn(n, 1, *SIZE, generator=torch.Generator().manual_seed(0))
+    rows = pairs.subset(range(n))
+    return Pairs(rows.masks, rows.images + noise, rows.names, rows.patients)
+
+
+def test_a_copier_is_told_from_a_model_that_draws_anew(data):
+    known, strangers = data
+    copier = novelty(copies(known), known, strangers)
+    assert copier["nearer"] == 1 and copier["chance"] == pytest.approx(0.8, abs=0.02)
+    assert "the model repeats training slices" in verdict(copier)
+    fresh = novelty(phantoms(200, SIZE, seed=77, slices=1), known, strangers)
+    assert abs(fresh["nearer"] - fresh["chance"]) < 4 * fresh["error"] + 0.05
+    other_side = novelty(copies(strangers, 16), known, strangers)
+    assert other_side["nearer"] == 0 and "no copying is seen" in verdict(other_side)
+
+
+def test_the_most_suspicious_samples_are_drawn(data, tmp_path, capsys):
+    assert measure_novelty(tmp_path, copies(data[0]), RUN)["nearer"] == 1
+    assert capsys.readouterr().out.startswith("novelty: 100% of the samples are nearer to a train")
+    assert (tmp_path / "nearest.png").stat().st_size > 5000
+
+
+def test_phantoms_of_a_run_without_held_out_patients_are_compared_with_fresh_ones(data, tmp_path):
+    run = replace(RUN, holdout=0)
+    found = measure_novelty(tmp_path, copies(load_data(run)[0]), run)
+    assert found["chance"] == 0.5 and found["nearer"] == 1
+
+
+def test_what_cannot_be_measured_is_told(data, tmp_path, capsys):
+    gone = replace(RUN, data=str(tmp_path / "gone"))
+    assert measure_novelty(tmp_path, copies(data[0]), gone) is None
+    assert "novelty is not measured: " in (told := capsys.readouterr().out) and "gone" in told
+    data[0].save(tmp_path / "mine")
+    all_known = replace(RUN, data=str(tmp_path / "mine"), holdout=0)
+    assert measure_novelty(tmp_path, copies(data[0]), all_known) is None
+    assert "no patients are held out; train with --holdout 0.1" in capsys.readouterr().out
+    assert not (tmp_path / "nearest.png").exists()

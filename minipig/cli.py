@@ -317,7 +317,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 if it succeeds, 2 after one line on standard error if it cannot."""
     args = parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid UTF-8
+        # file names may not be valid UTF-8; a log gets each line at once
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     from minipig.commands import run  # imports torch
 
     return run(args)

@@ -2,9 +2,9 @@
 
 Beside it, each readable alone: checkpoint.py (save and resume), loss_log.py (read and check the
 losses), speed.py (the backward pass in parts, in its number format, over several processes),
-choice.py (the number format and layout that are fastest here) and pace.py (tell when steps become
-slow). The losses are in the paper's files: model_x_loss and model_y_loss in guider.py, a rule's own
-in rules.py.
+choice.py (the number format and layout that are fastest here), pace.py (tell when steps become
+slow) and heartbeat.py (lines for a log). The losses are in the paper's files: model_x_loss and
+model_y_loss in guider.py, a rule's own in rules.py.
 """
 
 import copy
@@ -27,6 +27,7 @@ from minipig.seeds import generator
 from minipig.training.checkpoint import checkpointed
 from minipig.training.choice import decided
 from minipig.training.devices import rank
+from minipig.training.heartbeat import Heartbeat
 from minipig.training.loss_log import LossLog
 from minipig.training.pace import Pace
 from minipig.training.speed import Speed, backward, check_parts, laid_out, prepared
@@ -178,9 +179,12 @@ def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
 
 
 def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
-    """Run a training to its end, with a progress bar in a terminal; return its last Progress."""
+    """Run a training to its end; return its last Progress.
+
+    It shows a progress bar in a terminal, and writes lines to a log.
+    """
     quiet = True if rank()[0] > 0 else None
-    pace = Pace()
+    pace, heartbeat = Pace(), Heartbeat(label)
     # closing: an interrupted training is saved
     with closing(steps), tqdm(desc=label, disable=quiet, leave=False) as bar:
         for progress in steps:
@@ -189,6 +193,9 @@ def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
             on_cpu = next(progress.model.parameters()).device.type == "cpu"
             if not quiet and on_cpu and (message := pace.step()):
                 bar.write(message, file=sys.stderr)
+            loss = progress.recent if progress.losses else None
+            if not quiet and (line := heartbeat.step(progress.step, progress.steps, loss)):
+                print(line, file=sys.stderr, flush=True)
             if progress.losses and progress.step % 20 == 0:
                 bar.set_postfix(loss=f"{progress.recent:.4f}")
     return progress

@@ -1,0 +1,39 @@
+"""Lines for a log: how far a training is, where no terminal shows its progress bar."""
+
+import sys
+import time
+from typing import Callable
+
+FIRST, EVERY = 10.0, 60.0  # seconds until the first line, and between lines
+
+
+class Heartbeat:
+    """A line now and then with step, loss and time left; none in a terminal or a notebook."""
+
+    def __init__(self, label: str, clock: Callable[[], float] = time.monotonic):
+        self.label = label
+        self.clock = clock
+        self.start = clock()
+        self.first = None  # the step before which this process has trained nothing
+        self.due = FIRST
+        self.wanted = not sys.stderr.isatty() and "ipykernel" not in sys.modules
+
+    def step(self, step: int, steps: int, loss: float | None) -> str:
+        """Call it after each step. Returns the line that is due, else ""."""
+        if self.first is None:
+            self.first = step - 1
+        spent = self.clock() - self.start
+        if not self.wanted or spent < self.due:
+            return ""
+        self.due = spent + EVERY
+        left = spent / (step - self.first) * (steps - step)
+        told = "" if loss is None else f", loss {loss:.4f}"
+        return f"{self.label}: step {step} of {steps}{told}, {in_words(left)} left"
+
+
+def in_words(seconds: float) -> str:
+    """Seconds, minutes or hours, to two digits."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.2g} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,68 @@
+"""Lines for a log: when they come, what they say, and where there are none."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from minipig.training import heartbeat as module
+from minipig.training.heartbeat import Heartbeat, in_words
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """A process that writes to a log, in which no notebook runs."""
+    modules = {name: part for name, part in sys.modules.items() if name != "ipykernel"}
+    terminal = SimpleNamespace(isatty=lambda: False)
+    monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=terminal, modules=modules))
+    return module.sys
+
+
+def lines(seconds_a_step, steps, first=0):
+    """The lines of a training by the step that they come after."""
+    now = [0.0]
+    beat = Heartbeat("training model_x", clock=lambda: now[0])
+    found = {}
+    for step in range(first + 1, steps + 1):
+        now[0] += seconds_a_step
+        if line := beat.step(step, steps, 0.25):
+            found[step] = line
+    return found
+
+
+def test_the_first_line_comes_soon_and_one_a_minute_follows(log):
+    found = lines(seconds_a_step=1, steps=300)
+    assert list(found) == [10, 70, 130, 190, 250]
+    assert found[10] == "training model_x: step 10 of 300, loss 0.2500, 4.8 min left"
+    assert found[250] == "training model_x: step 250 of 300, loss 0.2500, 50 s left"
+
+
+def test_the_time_left_of_a_resumed_training_is_that_of_its_own_steps(log):
+    assert lines(seconds_a_step=10, steps=300, first=200)[201].endswith("16 min left")
+
+
+def test_there_are_none_in_a_terminal_or_a_notebook(log):
+    log.modules["ipykernel"] = None
+    assert not lines(seconds_a_step=1, steps=100)
+    del log.modules["ipykernel"]
+    log.stderr.isatty = lambda: True
+    assert not lines(seconds_a_step=1, steps=100)
+
+
+@pytest.mark.parametrize(
+    "seconds, words", [(0, "0 s"), (89, "89 s"), (90, "1.5 min"), (4000, "67 min"), (9000, "2.5 h")]
+)
+def test_durations_are_said_in_two_digits(seconds, words):
+    assert in_words(seconds) == words
+
+
+def test_a_log_gets_the_first_line_before_the_end(tmp_path):
+    command = [sys.executable, "-m", "minipig", "train", "--preset", "tiny", "--pairs", "16"]
+    command += ["--size", "16", "--steps", "100000", "--batch", "2", "--out", str(tmp_path)]
+    quiet = dict(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with subprocess.Popen(command, **quiet) as run:
+        try:
+            assert "pairs of" in run.stdout.readline() and run.poll() is None
+        finally:
+            run.kill()

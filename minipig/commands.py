@@ -169,6 +169,8 @@ COMMANDS = {
 
 def explain(error: Exception, args: argparse.Namespace) -> str:
     """One line: what is wrong and what to do. The package's own errors say both."""
+    if no_compiler(error, args):
+        return "--compile needs a C++ compiler (g++, or CXX); install one, or leave --compile out"
     if isinstance(error, (MemoryError, RuntimeError)):
         remedies = {"train": "give --accumulate 2 or more", "sample": "give a lower --batch"}
         remedy = remedies.get(args.command, "free memory, or use a larger machine")
@@ -179,6 +181,11 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
         remedy = f"what was saved is kept: correct this or change {out}, and repeat the command"
         return f"{place}: {error.strerror}; {remedy}"
     return str(error).replace("\n", "\\n")  # a file's name may contain one
+
+
+def no_compiler(error: Exception, args: argparse.Namespace) -> bool:
+    """Whether torch.compile has found no compiler."""
+    return getattr(args, "compile", False) and "compiler" in str(error).lower()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -193,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
                 COMMANDS[args.command](args, device)
     except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
         memory = re.search("out of memory|allocate memory", str(error))
-        if isinstance(error, RuntimeError) and not memory:
+        if isinstance(error, RuntimeError) and not (memory or no_compiler(error, args)):
             raise  # a defect, not the input
         print(f"minipig: {explain(error, args)}", file=sys.stderr)
         return 2

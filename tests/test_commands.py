@@ -621,3 +621,27 @@ def test_an_error_that_mentions_memory_is_not_a_lack_of_it(monkeypatch):
     monkeypatch.setitem(commands.COMMANDS, "phantoms", fails)
     with pytest.raises(RuntimeError, match="illegal"):
         run("phantoms", "--out", "nowhere")
+
+
+# what the environment lacks, in one line
+
+
+def test_no_compiler_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    def compile_fails(*_, **how):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found in CXX")
+
+    monkeypatch.setattr(commands, "train_pair", compile_fails)
+    options = (*TINY, "--pairs", 8, "--out", tmp_path)
+    line = refused(capsys, "train", *options, "--compile")
+    assert "--compile needs a C++ compiler (g++, or CXX); install one, or leave --compile" in line
+    with pytest.raises(RuntimeError, match="InvalidCxxCompiler"):  # else it is a defect
+        run("train", *options)
+
+
+def test_a_stray_world_size_is_named(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("RANK", raising=False)
+    line = refused(capsys, "train", *TINY, "--pairs", 8)
+    assert (
+        "not started by torchrun, though WORLD_SIZE is set (4); use torchrun, or unset it" in line
+    )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,3 +57,30 @@ def test_a_claim_names_the_setting_that_differs_and_not_those_around_it(tmp_path
         ValueError, match=r"\(pair.steps 1000 there, 300 here\); give another --out"
     ):
         claim_folder(tmp_path, {"pair": {"steps": 300, "batch": 64}, "n": 1})
+
+
+def test_a_lock_file_is_removed_where_open_files_cannot_be(tmp_path, monkeypatch):
+    """As on Windows: the lock is released first, and a file that another has open is left."""
+    unlink, refusals = Path.unlink, []
+
+    def windows(self, missing_ok=False):
+        links = (Path(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+        if any(os.path.realpath(link) == os.path.realpath(self) for link in links):
+            refusals.append(self)
+            raise PermissionError(13, "another process has opened the file", str(self))
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", windows)
+    with locked(tmp_path / "pair.pt"):
+        with pytest.raises(ValueError, match="another process is writing"):
+            with locked(tmp_path / "pair.pt"):
+                pass
+    assert refusals and not list(tmp_path.iterdir())
+    with locked(tmp_path / "pair.pt"):
+        (lock,) = tmp_path.iterdir()
+        other = lock.open()  # another process looks at it
+    with other:
+        assert lock.exists()
+    with locked(tmp_path / "pair.pt"):
+        pass
+    assert not list(tmp_path.iterdir())

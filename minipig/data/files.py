@@ -4,7 +4,7 @@ import io
 import json
 import os
 import platform
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +47,13 @@ def locked(path: Path, wait: bool = False):
     try:
         yield
     finally:
-        if not wait:  # a waiting process may have opened the lock file already
-            place.unlink(missing_ok=True)
+        try:
+            if not wait:  # a waiting process may have opened the lock file already
+                place.unlink(missing_ok=True)
+        except PermissionError:  # Windows removes no open file: afterwards, if no other has it open
+            lock.release()
+            with suppress(PermissionError):
+                place.unlink(missing_ok=True)
         lock.release()
 
 

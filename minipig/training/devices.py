@@ -83,10 +83,16 @@ def several_processes() -> bool:
 
 @contextmanager
 def process_group(device: torch.device):
-    """Join the processes that torchrun started, if any: by NCCL on GPUs, by gloo on CPUs."""
+    """Join the processes that torchrun started, if any: by NCCL on GPUs, by gloo on CPUs.
+
+    Raises ValueError if WORLD_SIZE is set, but not by torchrun.
+    """
     if not several_processes():
         yield
         return
+    if "RANK" not in os.environ:
+        started = "this process was not started by torchrun, though WORLD_SIZE is set"
+        raise ValueError(f"{started} ({os.environ['WORLD_SIZE']}); use torchrun, or unset it")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     # of 1x1 convolutions; harmless

@@ -130,7 +130,8 @@ def test_files_that_are_not_read_are_told(tmp_path):
     (tmp_path / "images" / "b.webp").touch()
     (tmp_path / "masks" / "notes.txt").touch()
     (note,) = PairFolder(tmp_path).notes
-    assert note.startswith(f"2 files are not read, such as {tmp_path}/images/b.webp: the ending is")
+    told = f"not read: 2 files or folders, such as {tmp_path}/images/b.webp; images and masks have"
+    assert note.startswith(told)
 
 
 def tiff(path, values, **tags):

@@ -60,11 +60,13 @@ def test_rows_without_files_are_told(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("table", ["Manifest.csv", "manifest.csv.txt", "patients.tsv", "list.xlsx"])
+@pytest.mark.parametrize("table", ["Manifest.csv", "manifest.csv.txt", "patients.TSV", "list.xlsx"])
 def test_a_table_of_another_name_is_told(tmp_path, table):
+    (tmp_path / "LICENCE.txt").write_text("of no interest here")
     patients, notes = read_patients(folder(tmp_path, "aabbcc", table), NAMES)
     assert patients == NAMES
-    assert notes[0].startswith(f"{table} is not read; patients are read from manifest.csv")
+    (note,) = notes
+    assert note.startswith(f"{table} is not read; patients are read from manifest.csv")
 
 
 def test_names_agree_in_any_unicode_form(tmp_path):

@@ -545,7 +545,9 @@ def test_mirrored_trees(tmp_path, image, mask, images, masks):
     for k, folder in enumerate(("P1", "P2")):
         put(root, image.format(folder), picture(k))
         put(root, mask.format(folder), outline((5, 5, 9, 12 + k)))
+    put(root, mask.format("P3"), outline((5, 5, 9, 12)))  # of an image that is not there
     report = prepare(root, tmp_path / "dst", Layout(images, masks, r"(P\d)/"))
+    assert report["left_out"] == {"a mask without an image": [mask.format("P3")]}
     assert report["pairs"] == report["patients"] == 2
     assert PairFolder(tmp_path / "dst").masks.sum((1, 2, 3)).tolist() == [28, 32]
 

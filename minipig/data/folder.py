@@ -72,9 +72,9 @@ class PairFolder(Pairs):
             remedy = "rescale files of fewer bits, such as 12 bits stored as 16"
             self.notes.append(f"in {len(dim)} of {len(self)} images {share}; {remedy}")
         if unread := [*unread, *more]:
-            some = f"{len(unread)} files are not read, such as {unread[0]}"
+            some = f"not read: {len(unread)} files or folders, such as {unread[0]}"
             kinds = " ".join(sorted(SUFFIXES))
-            self.notes.append(f"{some}: the ending is not one of {kinds}")
+            self.notes.append(f"{some}; images and masks have one of the endings {kinds}")
         self.notes += doubts
 
 

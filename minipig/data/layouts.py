@@ -176,7 +176,7 @@ def mask_pattern(path: str, layout: Layout) -> str:
 
 def masks_without_image(src: Path, layout: Layout, known: set[str]) -> list[str]:
     """List the paths in `src` that match `layout.masks` for any name, except those in `known`."""
-    wanted = layout.masks.format_map({"folder": "**", "stem": "*", "*": "*", "**": "**/"})
+    wanted = layout.masks.format_map({"folder": "**", "stem": "*", "*": "*", "**": "**"})
     inside = [path for path in find(src, any_case(wanted)) if not path.startswith("..")]
     masks = [path for path in inside if Path(path).suffix.lower() in MASK_SUFFIXES]
     return [path for path in masks if path not in known]

@@ -6,7 +6,7 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
-TABLES = {".csv", ".tsv", ".txt", ".xls", ".xlsx"}
+TABLES = {".csv", ".tsv", ".xls", ".xlsx"}
 
 
 def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
@@ -18,7 +18,12 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
     """
     manifest = root / "manifest.csv"
     if not manifest.exists():
-        tables = [path.name for path in sorted(root.glob("[!.]*")) if path.suffix in TABLES]
+        names_there = [path.name for path in sorted(root.glob("[!.]*"))]
+        tables = [
+            name
+            for name in names_there
+            if Path(name).suffix.lower() in TABLES or name.lower().startswith("manifest")
+        ]
         remedy = "patients are read from manifest.csv, with the columns name and patient"
         return names, [f"{name} is not read; {remedy}" for name in tables]
     patient_of = {one_form(name): patient for name, patient in rows_of(manifest).items()}

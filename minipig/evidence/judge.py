@@ -126,7 +126,8 @@ def verdict(mine: dict[str, float], real: dict[str, float]) -> str:
     """One sentence on the agreement of synthetic pairs beside that of fresh real ones."""
 
     def fits(found: dict[str, float]) -> bool:
-        return found["mean"] - found["floor"] > 2 * found["error"] > 0
+        several = found["pairs"] - found["empty"] > 1
+        return several and found["mean"] - found["floor"] > 2 * found["error"]
 
     if real["empty"] == real["pairs"]:
         return "no fresh pair has a lesion, so nothing can be said: train with a larger --holdout"

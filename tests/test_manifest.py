@@ -50,6 +50,13 @@ def test_different_patients_stay_different():
     assert len({identity(patient) for patient in ids}) == len(ids)
 
 
+def test_files_that_stand_for_their_patients_stay_apart(tmp_path):
+    """As prepare writes them without --patient: 1.png and 01.png may be of two people."""
+    names = ["1.png", "01.png", "A.png", "a.png"]
+    patients, notes = read_patients(folder(tmp_path, names, names=names), names)
+    assert patients == names and notes == []
+
+
 def test_rows_without_files_are_told(tmp_path):
     names = [*NAMES, "6.png", "7.png"]
     patients, notes = read_patients(folder(tmp_path, "aabbccdd", names=names), NAMES)

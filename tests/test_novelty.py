@@ -25,15 +25,28 @@ def copies(pairs, n=40):
     return Pairs(rows.masks, rows.images + noise, rows.names, rows.patients)
 
 
-def test_a_copier_is_told_from_a_model_that_draws_anew(data):
+@pytest.mark.parametrize("n", [4, 16, 40])
+def test_a_copier_is_told_with_few_samples_and_few_strangers(data, n):
     known, strangers = data
-    copier = novelty(copies(known), known, strangers)
-    assert copier["nearer"] == 1 and copier["chance"] == pytest.approx(0.8, abs=0.02)
+    copier = novelty(copies(known, n), known, strangers)
+    assert copier["nearer"] == copier["close"] == 1
+    assert copier["chance"] == pytest.approx(0.8, abs=0.02)
     assert "the model repeats training slices" in verdict(copier)
+
+
+def test_a_model_that_draws_anew_is_not_called_a_copier(data):
+    known, strangers = data
     fresh = novelty(phantoms(200, SIZE, seed=77, slices=1), known, strangers)
-    assert abs(fresh["nearer"] - fresh["chance"]) < 4 * fresh["error"] + 0.05
+    assert abs(fresh["nearer"] - fresh["chance"]) < 2.5 * fresh["error"]
+    assert fresh["close"] < 0.05 + 2.5 * fresh["close_error"]
     other_side = novelty(copies(strangers, 16), known, strangers)
     assert other_side["nearer"] == 0 and "no copying is seen" in verdict(other_side)
+
+
+def test_a_model_that_copies_now_and_then_leans(data):
+    known, strangers = data
+    found = novelty(copies(known, 16) + phantoms(32, SIZE, seed=78, slices=1), known, strangers)
+    assert 0.3 < found["close"] < 0.5 and "the model leans towards them" in verdict(found)
 
 
 def test_the_most_suspicious_samples_are_drawn(data, tmp_path, capsys):

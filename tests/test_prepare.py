@@ -538,6 +538,7 @@ def test_a_file_beside_a_readable_mask_is_passed_over(tmp_path):
         ),
         ("a/{}/scan/7.png", "{}/seg/7.png", "a/**/scan/*.png", "{**}/seg/{*}.png"),
         ("{}/i.png", "all/{}.png", "**/i.png", "all/{**}.png"),
+        ("i/{}/0.png", "m/{}/0.png", "./i/**/*.png", "m/{**}/{stem}.png"),
     ],
 )
 def test_mirrored_trees(tmp_path, image, mask, images, masks):
@@ -550,6 +551,14 @@ def test_mirrored_trees(tmp_path, image, mask, images, masks):
     assert report["left_out"] == {"a mask without an image": [mask.format("P3")]}
     assert report["pairs"] == report["patients"] == 2
     assert PairFolder(tmp_path / "dst").masks.sum((1, 2, 3)).tolist() == [28, 32]
+
+
+def test_mirrored_trees_of_no_depth(tmp_path):
+    root = tmp_path / "src"
+    put(root, "images/0.png", picture(0))
+    put(root, "masks/0.png", outline((5, 5, 9, 12)))
+    layout = Layout("**/images/*.png", "{**}/masks/{stem}.png")
+    assert prepare(root, tmp_path / "dst", layout)["pairs"] == 1
 
 
 # --- the search for masks ---

@@ -90,11 +90,16 @@ class Tree:
 
     def __init__(self, src: Path):
         self.src = src
-        self.paths = [path for path in find(src, "**/*") if not (src / path).is_dir()]
-        names = [path.rpartition("/")[2] for path in self.paths]
-        numbers = range(len(names))
-        self.forward = sorted(zip(names, numbers))
-        self.backward = sorted((name[::-1], number) for name, number in zip(names, numbers))
+        paths = [path for path in find(src, "**/*") if not (src / path).is_dir()]
+        folders: dict[str | None, list[str]] = {None: paths}  # None: all
+        for path in paths:
+            folders.setdefault(path.rpartition("/")[0], []).append(path)
+        # of each folder, the files by the start of their names, and by the end; small letters
+        self.forward, self.backward = {}, {}
+        for folder, inside in folders.items():
+            names = [path.rpartition("/")[2].casefold() for path in inside]
+            self.forward[folder] = sorted(zip(names, inside))
+            self.backward[folder] = sorted((name[::-1], path) for name, path in zip(names, inside))
 
     def find(self, wanted: str) -> list[str]:
         """`find`, in a time that grows with what is found and not with the number of files."""
@@ -104,23 +109,26 @@ class Tree:
             return find(self.src, wanted)
         start = as_letters(re.match(rf"(?:{LETTER})*", name)[0])
         end = as_letters(re.search(rf"(?:{LETTER})*$", name)[0])
+        folder = wanted.rpartition("/")[0]
+        folder = as_letters(folder) if re.fullmatch(rf"(?:{LETTER})*", folder) else None
         if len(start) >= len(end):
-            ranked, first = self.forward, start
+            ranked, first = self.forward.get(folder, []), start.casefold()
         else:
-            ranked, first = self.backward, end[::-1]
+            ranked, first = self.backward.get(folder, []), end.casefold()[::-1]
         low = bisect_left(ranked, (first,))
         high = bisect_left(ranked, (first + chr(0x10FFFF),))
-        found = (self.paths[number] for _, number in ranked[low:high])
         parts = wanted.split("/")
+        found = (path for _, path in ranked[low:high])
         return sorted(path for path in found if matches(path.split("/"), parts))
 
 
-LETTER = r"[^*?\[\]]|\[[*?\[]\]"  # one that stands for itself, or is escaped: [*]
+# a letter that stands for itself, is escaped ([*]), or may be small or a capital ([pP])
+LETTER = r"[^*?\[\]]|\[[*?\[]\]|\[[a-z][A-Z]\]"
 
 
 def as_letters(escaped: str) -> str:
-    """The text that glob.escape made `escaped` of."""
-    return re.sub(r"\[([*?\[])\]", r"\1", escaped)
+    """The text that glob.escape, or any_case, made `escaped` of."""
+    return re.sub(r"\[(.)[A-Z]?\]", r"\1", escaped)
 
 
 def matches(path: list[str], wanted: list[str]) -> bool:
@@ -158,10 +166,12 @@ def mask_pattern(path: str, layout: Layout) -> str:
     match = re.fullmatch(expression, os.path.basename(path), re.IGNORECASE)
     if star and match:
         fields["*"] = match[1]
-    outer, double, inner = layout.images.partition("**/")
+    images = os.path.normpath(layout.images).replace(os.sep, "/")
+    outer, double, inner = images.partition("**/")
     if double:
         parts = path.split("/")
-        fields["**"] = "/".join(parts[outer.count("/") : len(parts) - inner.count("/") - 1])
+        inside = parts[outer.count("/") : len(parts) - inner.count("/") - 1]
+        fields["**"] = "/".join(inside) or "."
     fields = {name: glob.escape(value) for name, value in fields.items()}
     try:
         wanted = os.path.normpath(layout.masks.format_map(fields)).replace(os.sep, "/")

@@ -37,14 +37,17 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
         notes.append(f"manifest.csv names {some}; if prepare was interrupted, repeat it")
     patients = [patient_of[one_form(name)] for name in names]
     spellings = defaultdict(list)
+    unnamed = {name for name, patient in zip(names, patients) if name == patient}
     for patient in dict.fromkeys(patients):
-        spellings[identity(patient)].append(patient)
+        # a file that stands for its patient is nobody else
+        spellings[patient if patient in unnamed else identity(patient)].append(patient)
     for several in spellings.values():
         if len(several) > 1:
             spelt = f"{', '.join(several[:-1])} and {several[-1]}"
             remedy = "if they are not, give them names that differ in more than spelling"
             notes.append(f"the patients {spelt} of manifest.csv are taken for one; {remedy}")
-    return [spellings[identity(patient)][0] for patient in patients], notes
+    first = {patient: several[0] for several in spellings.values() for patient in several}
+    return [first[patient] for patient in patients], notes
 
 
 def rows_of(manifest: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from minipig.data.folder import PairFolder
-from minipig.data.images import read_image
+from minipig.data.images import read_image, read_mask
 
 
 def write(root, name="a.png", image=None, mask=None, **more):
@@ -155,9 +155,19 @@ def test_a_tiff_whose_zero_is_white_is_read_as_a_viewer_shows_it(tmp_path, dtype
 
 
 def test_a_tiff_of_signed_values_is_refused(tmp_path):
-    tiff(tmp_path / "ct.tif", np.full((12, 16), 40, np.int16), sample_format=2)
-    with pytest.raises(ValueError, match="has signed values; save it with 8 or 16 bits, unsigned"):
-        read_image(tmp_path / "ct.tif")
+    for values in (np.int16(40), np.int16(-1000), np.int8(40), np.int8(-5)):
+        tiff(tmp_path / "ct.tif", np.full((12, 16), values), sample_format=2)
+        with pytest.raises(ValueError, match="has signed values; save it with 8 or 16 bits"):
+            read_image(tmp_path / "ct.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_mask_whose_zero_is_white_is_inverted_like_an_image(tmp_path, dtype):
+    square = np.zeros((12, 16), dtype)
+    square[3:6, 3:6] = np.iinfo(dtype).max
+    for photometric, area in ((1, 9), (0, 12 * 16 - 9)):
+        tiff(tmp_path / "mask.tif", square, photometric=photometric)
+        assert read_mask(tmp_path / "mask.tif").sum() == area
 
 
 def test_lesions_lost_in_resizing_and_dark_files_are_in_notes(tmp_path):

@@ -138,6 +138,7 @@ def test_the_floor_is_what_exchanged_masks_score():
         ({}, dict(mean=0.2, floor=0.19), "the judge finds fresh lesions no better than strangers'"),
         ({}, dict(mean=0.0, floor=0.0, error=0.0), "the judge finds fresh lesions no better than"),
         ({}, dict(mean=1.0, error=0.0, empty=19), "the judge finds fresh lesions no better than"),
+        (dict(empty=19), {}, "fewer than two synthetic masks have a lesion"),
         ({}, dict(empty=20), "no fresh pair has a lesion, so nothing can be said"),
     ],
 )

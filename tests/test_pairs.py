@@ -50,7 +50,8 @@ def test_split_keeps_the_fractions_where_unequal_patients_allow_it(sizes):
 def test_split_tells_of_patients_that_allow_no_such_fractions():
     pairs = made(["a"] * 60 + ["b"] * 40)
     for part in split(pairs, (0.9, 0.1)):
-        told = "patients of unequal size: the parts hold 60% and 40% of the pairs, not 90% and 10%"
+        told = "too few patients, or of unequal size: the parts hold 60% and 40% of the pairs, "
+        told += "not 90% and 10%"
         assert part.notes == [told]
 
 

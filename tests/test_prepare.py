@@ -577,6 +577,8 @@ WANTED += [
     "../*/src/a.png",
     ".hidden*",
     "none/a.png",
+    "[aB]b.png",
+    "m_[lR].png",
 ]
 
 

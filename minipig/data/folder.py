@@ -80,7 +80,7 @@ class PairFolder(Pairs):
 
 def _survives(mask: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
     """The size, doubled until it keeps half of the mask's area or is no smaller than the file."""
-    while size[0] < mask.shape[0] and share_kept(mask, size) < 0.5:
+    while (size[0] < mask.shape[0] or size[1] < mask.shape[1]) and share_kept(mask, size) < 0.5:
         size = (2 * size[0], 2 * size[1])
     return size
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 SUFFIXES = {".png", ".tif", ".tiff", ".bmp", ".pgm", ".jpg", ".jpeg"}
-PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # TIFF tags: 0 is white; 2: values have a sign
+BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF tags: 0 is white; 2: a sign
 ORIENTATION = 0x0112  # the EXIF tag: 1 is upright, 2 to 8 are rotated or mirrored
 
 
@@ -39,6 +39,7 @@ def open_image(path: Path) -> Image.Image:
                 image.load()
                 frames = getattr(image, "n_frames", 1)
                 orientation = image.getexif().get(ORIENTATION, 1)
+                tags = getattr(image, "tag_v2", {})
             clear = image.mode[-1] in "Aa" or "transparency" in image.info
             clear = clear and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
             if image.mode in ("P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
@@ -51,6 +52,10 @@ def open_image(path: Path) -> Image.Image:
         raise ImageError(path, problem, "replace the file", f"{problem} ({error})") from error
     if image.mode not in ("1", "L", "RGB", "F") and not image.mode.startswith("I"):
         raise ImageError(path, f"has colours of type {image.mode}", "save it as grey or RGB")
+    if 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)) and tags.get(BITS, (32,))[0] <= 16:
+        raise ImageError(path, "has signed values", "save it with 8 or 16 bits, unsigned")
+    if image.mode.startswith("I;16") and tags.get(PHOTOMETRIC) == 0:
+        image = Image.fromarray(65535 - np.asarray(image))  # Pillow inverts 8 bits, and not 16
     if frames > 1:
         remedy = "save only the one that belongs to the pair"
         raise ImageError(path, "contains several images", remedy, f"contains {frames} images")
@@ -69,13 +74,9 @@ def read_image(path: Path) -> np.ndarray:
     """
     image = open_image(path)
     if image.mode.startswith("I"):  # 16 bits are I;16 or, from PGM, 32-bit integers
-        tags = getattr(image, "tag_v2", {})
         values = np.asarray(image).astype(np.float32)
         if values.min() >= 0 and values.max() <= 65535:
-            if 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)):
-                raise ImageError(path, "has signed values", "save it with 8 or 16 bits, unsigned")
-            white_is_zero = tags.get(PHOTOMETRIC) == 0  # Pillow inverts 8 bits, and not 16
-            return (65535 - values if white_is_zero else values) / 65535
+            return values / 65535
     if image.mode.startswith(("I", "F")):
         remedy = "save it with 8 or 16 bits"
         raise ImageError(path, "has 32-bit or floating-point values", remedy)

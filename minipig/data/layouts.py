@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from string import ascii_lowercase
 
 from tqdm import tqdm
 
@@ -104,8 +105,12 @@ class Tree:
     def find(self, wanted: str) -> list[str]:
         """`find`, in a time that grows with what is found and not with the number of files."""
         name = wanted.rpartition("/")[2]
-        # outside `src`, hidden, or of several folders
-        if "**" in name or any(part.startswith(".") for part in wanted.split("/")):
+        # absolute, outside `src`, hidden, or of several folders
+        if (
+            os.path.isabs(wanted)
+            or "**" in name
+            or any(part.startswith(".") for part in wanted.split("/"))
+        ):
             return find(self.src, wanted)
         start = as_letters(re.match(rf"(?:{LETTER})*", name)[0])
         end = as_letters(re.search(rf"(?:{LETTER})*$", name)[0])
@@ -123,7 +128,7 @@ class Tree:
 
 
 # a letter that stands for itself, is escaped ([*]), or may be small or a capital ([pP])
-LETTER = r"[^*?\[\]]|\[[*?\[]\]|\[[a-z][A-Z]\]"
+LETTER = rf"[^*?\[\]]|\[[*?\[]\]|\[(?:{'|'.join(c + c.upper() for c in ascii_lowercase)})\]"
 
 
 def as_letters(escaped: str) -> str:

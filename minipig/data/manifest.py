@@ -26,7 +26,7 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
         ]
         remedy = "patients are read from manifest.csv, with the columns name and patient"
         return names, [f"{name} is not read; {remedy}" for name in tables]
-    patient_of = {one_form(name): patient for name, patient in rows_of(manifest).items()}
+    patient_of = rows_of(manifest)
     for name in names:
         if not patient_of.get(one_form(name)):
             remedy = f"add the row {name},PATIENT or remove the manifest"
@@ -51,7 +51,7 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
 
 
 def rows_of(manifest: Path) -> dict[str, str]:
-    """The patient of each name in the table. Raises ValueError if it is damaged."""
+    """The patient of each name, in `one_form`. Raises ValueError if it is damaged."""
     patient_of: dict[str, str] = {}
     with manifest.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
@@ -60,7 +60,9 @@ def rows_of(manifest: Path) -> dict[str, str]:
                 columns = f"{rows.fieldnames}; it needs name and patient"
                 raise ValueError(f"{manifest} has the columns {columns}, separated by commas")
             for row in rows:
-                name, new = row["name"], (row["patient"] or "").strip()
+                if row["name"] is None:
+                    raise ValueError(f"{manifest} has no name in line {rows.line_num}; correct it")
+                name, new = one_form(row["name"]), (row["patient"] or "").strip()
                 old = patient_of.setdefault(name, new)
                 if old != new:
                     patients = f"gives {name} to two patients, {old} and {new}"

@@ -110,7 +110,8 @@ def split(pairs: Pairs, fractions: tuple[float, ...], seed: int = 0) -> list[Pai
     if off(parts) > 0.05:
         shares = " and ".join(f"{len(part) / len(pairs):.0%}" for part in found)
         asked = " and ".join(f"{fraction:.0%}" for fraction in fractions)
-        note = f"patients of unequal size: the parts hold {shares} of the pairs, not {asked}"
+        why = "too few patients, or of unequal size"
+        note = f"{why}: the parts hold {shares} of the pairs, not {asked}"
         for part in found:
             part.notes = [*part.notes, note]
     return found

@@ -134,6 +134,8 @@ def verdict(mine: dict[str, float], real: dict[str, float]) -> str:
     if not fits(real):
         few = "it needs more pairs, or more of them held out"
         return f"the judge finds fresh lesions no better than strangers' masks do: {few}"
+    if mine["pairs"] - mine["empty"] < 2:
+        return "fewer than two synthetic masks have a lesion: nothing can be said; give a larger -n"
     if not fits(mine):
         return "synthetic masks fit their own slices no better than others': train for longer"
     return f"synthetic pairs agree {mine['mean'] / real['mean']:.0%} as well as fresh real ones"

@@ -10,47 +10,52 @@ from minipig.evidence.metrics import nearest
 from minipig.evidence.tables.sheets import SHOWN, sheet
 from minipig.training.config import Config, load_data
 
-RARE = 0.05
+FEWEST = 10  # held-out patients, below which nothing is said
 
 
 def novelty(samples: Pairs, known: Pairs, strangers: Pairs) -> dict[str, float]:
     """How many samples are suspiciously near to a training slice. Distances are Euclidean.
 
     nearer: share of samples nearer to a training slice than to any stranger's; chance: the share of
-    training slices among both, about what it is without copying; error: about its standard error
-    for so many samples and strangers. close: share of samples that are nearer to a training slice
-    than all but RARE of the strangers are: 1 for a generator that copies, RARE without copying, and
-    something more for one that draws too smoothly.
+    training slices among both, about what it is without copying; error: at most about its standard
+    error, for so many samples and strangers (patients, since slices of one are alike). close: share
+    of samples nearer to a training slice than any stranger is: 1 for a generator that copies.
     """
     to_known = nearest(samples.images, known.images).values
     to_strangers = nearest(samples.images, strangers.images).values
-    rarely = nearest(strangers.images, known.images).values.quantile(RARE)
+    nearest_stranger = nearest(strangers.images, known.images).values.min()
     chance = len(known) / (len(known) + len(strangers))
-    found = {"nearer": (to_known < to_strangers).double().mean().item(), "chance": chance}
-    found["error"] = (chance * (1 - chance) * noise(samples, strangers)) ** 0.5
-    found["close"] = (to_known < rarely).double().mean().item()
-    found["close_error"] = (RARE * (1 - RARE) * noise(samples, strangers)) ** 0.5
-    return found
-
-
-def noise(samples: Pairs, strangers: Pairs) -> float:
-    """The variance of a share by so many samples and strangers, for a coin of variance 1."""
-    return 1 / len(samples) + 1 / len(strangers)
+    patients = len(set(strangers.patients))
+    return {
+        "nearer": (to_known < to_strangers).double().mean().item(),
+        "chance": chance,
+        "error": (chance * (1 - chance) * (1 / len(samples) + 1 / patients)) ** 0.5,
+        "close": (to_known < nearest_stranger).double().mean().item(),
+        "strangers": patients,
+    }
 
 
 def verdict(found: dict[str, float]) -> str:
     """One sentence on the result of `novelty`."""
     shares = (
         f"{found['nearer']:.0%} of the samples are nearer to a training slice than to strangers' "
-        f"({found['chance']:.0%} ± {found['error']:.0%} by chance), and {found['close']:.0%} so "
-        f"near as few strangers are ({RARE:.0%} ± {found['close_error']:.0%})"
+        f"({found['chance']:.0%} ± {found['error']:.0%} by chance), "
+        f"{found['close']:.0%} nearer than any stranger is"
     )
-    leans = found["nearer"] > found["chance"] + 2 * found["error"]
+    if found["strangers"] < FEWEST:
+        few = f"{found['strangers']} held-out patients are too few to tell"
+        return f"{shares}: {few}; look at nearest.png before you share"
     if found["close"] > 0.5:
         return f"{shares}: the model repeats training slices; look at nearest.png before you share"
-    if leans or found["close"] > RARE + 2 * found["close_error"]:
+    if found["nearer"] > found["chance"] + 2 * found["error"]:
         return f"{shares}: the model leans towards them; look at nearest.png before you share"
     return f"{shares}: no copying is seen, which is no proof of privacy; look at nearest.png"
+
+
+def with_mirrored(pairs: Pairs) -> Pairs:
+    """The pairs, and all of them mirrored left-right, as --mirror trains on."""
+    turned = Pairs(pairs.masks.flip(-1), pairs.images.flip(-1), pairs.names, pairs.patients)
+    return pairs + turned
 
 
 def measure_novelty(out: Path, samples: Pairs, config: Config) -> dict[str, float] | None:
@@ -69,6 +74,8 @@ def measure_novelty(out: Path, samples: Pairs, config: Config) -> dict[str, floa
     if strangers is None:
         print("novelty is not measured: no patients are held out; train with --holdout 0.1")
         return None
+    if config.mirror:
+        known, strangers = with_mirrored(known), with_mirrored(strangers)
     found = novelty(samples, known, strangers)
     print(f"novelty: {verdict(found)}")
     closest = nearest(samples.images, known.images)

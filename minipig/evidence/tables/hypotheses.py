@@ -149,8 +149,8 @@ def table_text(
         text += ["", *columns(cells_of(by_direction, DIRECTIONS))]
         text += ["note: fd, kd and fd_mirrored rest on features of effective dimension"]
         text[-1] += f" {dimension:.1f}: few directions decide them; fd_spread counts more alike"
-    first = lines[0][1]
-    counts = " or ".join(map(str, sorted({len(row[first]) for row in rows.values()})))
+    lengths = {len(values) for row in rows.values() for values in row.values()}
+    counts = " or ".join(map(str, sorted(lengths)))
     return "\n".join([*text, f"mean ± standard deviation over {counts} values"])
 
 

@@ -196,4 +196,6 @@ def measure(experiment: Experiment, fold: Fold, source: str) -> dict:
 
     unit = measure_unit(experiment, fold, source)
     pairs = partial(source_pairs, experiment, fold, source)
-    return experiment.records[fold.number].make(*unit, work, pairs=pairs)
+    records = experiment.records[fold.number]
+    older = p.phantom and "fd_mirrored" not in (records.find(*unit) or {})  # it had fewer values
+    return records.make(*unit, work, again=older, pairs=pairs)

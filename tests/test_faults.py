@@ -6,6 +6,7 @@ In CI each command is killed three times; `pytest -m faults` kills each twenty t
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import time
@@ -184,13 +185,20 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(tmp_path, train
     print(f"{name}: {len(lost)} kills in {runs} runs; steps lost: {lost}; no difference")
 
 
+def last_line(out):
+    """What a command wrote last to its log; before it, only a training's signs of life."""
+    *before, line = out.with_suffix(".err").read_text().strip().splitlines()
+    assert all(re.fullmatch(r"training model_[xy]: step .* left", each) for each in before)
+    return line
+
+
 def test_interrupted_it_saves_the_very_step(tmp_path, trained):
     out = tmp_path / "run"
     worker = Child(train_command, out)
     worker.wait_for(23)
     assert worker.end(signal.SIGINT) == 130
     assert worker.lost() == 0 and load_checkpoint(out / "model_x.ckpt", {"step"})["step"] % EVERY
-    line = out.with_suffix(".err").read_text().strip()
+    line = last_line(out)
     assert line == "minipig: stopped; repeat the same command to resume"
     assert Child(train_command, out).end() == 0 and result(out) == result(trained)
 
@@ -198,7 +206,7 @@ def test_interrupted_it_saves_the_very_step(tmp_path, trained):
 def test_a_file_that_cannot_grow_stops_it_and_what_was_saved_is_kept(tmp_path, trained):
     out = tmp_path / "run"
     assert Child(train_command, out, limit=50_000).end() == 2
-    line = out.with_suffix(".err").read_text().strip()
+    line = last_line(out)
     assert "File too large; what was saved is kept" in line and "\n" not in line
     whole(out)
     assert Child(train_command, out).end() == 0 and result(out) == result(trained)

@@ -33,13 +33,13 @@ def lines(seconds_a_step, steps, first=0):
 
 def test_the_first_line_comes_soon_and_one_a_minute_follows(log):
     found = lines(seconds_a_step=1, steps=300)
-    assert list(found) == [10, 70, 130, 190, 250]
-    assert found[10] == "training model_x: step 10 of 300, loss 0.2500, 4.8 min left"
-    assert found[250] == "training model_x: step 250 of 300, loss 0.2500, 50 s left"
+    assert list(found) == [11, 71, 131, 191, 251]
+    assert found[11] == "training model_x: step 11 of 300, loss 0.2500, 4.8 min left"
+    assert found[251] == "training model_x: step 251 of 300, loss 0.2500, 49 s left"
 
 
 def test_the_time_left_of_a_resumed_training_is_that_of_its_own_steps(log):
-    assert lines(seconds_a_step=10, steps=300, first=200)[201].endswith("16 min left")
+    assert lines(seconds_a_step=10, steps=300, first=200)[202].endswith("16 min left")
 
 
 def test_there_are_none_in_a_terminal_or_a_notebook(log):

@@ -13,15 +13,15 @@ class Heartbeat:
     def __init__(self, label: str, clock: Callable[[], float] = time.monotonic):
         self.label = label
         self.clock = clock
-        self.start = clock()
-        self.first = None  # the step before which this process has trained nothing
+        self.start = 0.0
+        self.first = None  # the first step of this process, which takes longer
         self.due = FIRST
         self.wanted = not sys.stderr.isatty() and "ipykernel" not in sys.modules
 
     def step(self, step: int, steps: int, loss: float | None) -> str:
         """Call it after each step. Returns the line that is due, else ""."""
         if self.first is None:
-            self.first = step - 1
+            self.first, self.start = step, self.clock()
         spent = self.clock() - self.start
         if not self.wanted or spent < self.due:
             return ""

@@ -12,9 +12,10 @@ from PIL import Image
 from minipig.cli import main
 from minipig.data import prepare as module
 from minipig.data.folder import PairFolder
-from minipig.data.layouts import LAYOUTS, Layout, Tree, find, images_and_masks, patient_of
+from minipig.data.layouts import LAYOUTS, Layout, images_and_masks, patient_of
 from minipig.data.pairs import groups
 from minipig.data.prepare import prepare, summary
+from minipig.data.tree import Tree, find
 
 PLAIN = Layout("images/*.png", "masks/{stem}.png")
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from minipig.data.images import SUFFIXES, fit_into, read_image, read_mask, share_kept
+from minipig.data.images import SUFFIXES, fit_into, fit_mask, read_image, read_mask, share_kept
 from minipig.data.manifest import read_patients
 from minipig.data.pairs import Pairs
 
@@ -47,9 +47,9 @@ class PairFolder(Pairs):
                 sizes = f"{_by(image)} but the first image is {_by(images[0])}"
                 raise ValueError(f"{path} is {sizes}; give size=(height, width)")
             images.append(fit_into(image, size, fill=image.min()))
-            masks.append(fit_into(mask.astype(np.float32), size, fill=0) >= 0.5)
+            masks.append(fit_mask(mask, size))
             lost += bool(mask.any() and not masks[-1].any())
-            if size and masks[-1].any() and share_kept(mask, size) < 0.5:
+            if masks[-1].any() and share_kept(mask, masks[-1]) < 0.5:
                 worn.append(_survives(mask, size))
             if image.max() < 0.25:
                 dim.append(image.max())
@@ -80,8 +80,9 @@ class PairFolder(Pairs):
 
 def _survives(mask: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
     """The size, doubled until it keeps half of the mask's area or is no smaller than the file."""
-    while (size[0] < mask.shape[0] or size[1] < mask.shape[1]) and share_kept(mask, size) < 0.5:
-        size = (2 * size[0], 2 * size[1])
+    smaller = size[0] < mask.shape[0] or size[1] < mask.shape[1]
+    if smaller and share_kept(mask, fit_mask(mask, size)) < 0.5:
+        return _survives(mask, (2 * size[0], 2 * size[1]))
     return size
 
 

@@ -105,11 +105,15 @@ def read_mask(path: Path) -> np.ndarray:
     return values == levels[-1] if levels[-1] > 0 else np.zeros(values.shape, bool)
 
 
-def share_kept(mask: np.ndarray, size: tuple[int, int]) -> float:
-    """The share of a lesion's area, (H, W) bool, that is left after fitting it into `size`."""
-    scale = min(size[0] / mask.shape[0], size[1] / mask.shape[1])
-    left = fit_into(mask.astype(np.float32), size, fill=0) >= 0.5
-    return float(left.sum() / (mask.sum() * scale**2))
+def fit_mask(mask: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """A mask (H, W) bool fitted into `size`: lesion where at least half of a pixel is."""
+    return fit_into(mask.astype(np.float32), size, fill=0) >= 0.5
+
+
+def share_kept(mask: np.ndarray, small: np.ndarray) -> float:
+    """The share of a lesion's area that is left in `small`, the mask fitted into another size."""
+    scale = min(new / old for new, old in zip(small.shape, mask.shape))
+    return float(small.sum() / (mask.sum() * scale**2))
 
 
 def fit_into(image: np.ndarray, size: tuple[int, int] | None, fill: float) -> np.ndarray:

@@ -73,11 +73,10 @@ def independent_phantoms(n: int, size: tuple[int, int], seed: int) -> Pairs:
 def feature_sets(experiment: Experiment, pairs: Pairs, masked: bool) -> dict[str, np.ndarray]:
     """Features of the pairs, by the distance computed from them.
 
-    Phantoms: learnt features of the slice; of the slice and its mirror image, which is as likely
-    (`fd_mirrored`), and of these the main directions, scaled to count alike (`fd_spread`); of the
-    crop around the lesion that the judge sees (so that methods without masks can be compared too);
-    plain features of the slice. Real data: plain features of the slice, and, if `masked`, of the
-    crop around its own mask.
+    Phantoms: learnt features of the slice; of the slice and its mirror image, which is as likely;
+    of the crop around the lesion that the judge sees (so that methods without masks can be compared
+    too); plain features of the slice. Real data: plain features of the slice, and, if `masked`, of
+    the crop around its own mask.
     """
     images = pairs.images
     side = min(experiment.protocol.size) // 2

@@ -1,0 +1,85 @@
+"""The files of a folder by glob, fast where many patterns are asked of many files."""
+
+import glob
+import os
+import re
+from bisect import bisect_left
+from fnmatch import fnmatchcase
+from pathlib import Path
+from string import ascii_lowercase
+
+
+def find(src: Path, wanted: str) -> list[str]:
+    """List the paths under `src` that match a glob, sorted, with / on every system."""
+    found = glob.glob(wanted, root_dir=src, recursive=True)
+    return sorted({os.path.normpath(path).replace(os.sep, "/") for path in found})
+
+
+class Tree:
+    """All files under `src`, listed once: `find` by the start or the end of a file's name."""
+
+    def __init__(self, src: Path):
+        self.src = src
+        paths = [path for path in find(src, "**/*") if not (src / path).is_dir()]
+        folders: dict[str | None, list[str]] = {None: paths}  # None: all
+        for path in paths:
+            folders.setdefault(path.rpartition("/")[0], []).append(path)
+        # of each folder, the files by the start of their names, and by the end; small letters
+        self.forward, self.backward = {}, {}
+        for folder, inside in folders.items():
+            names = [path.rpartition("/")[2].casefold() for path in inside]
+            self.forward[folder] = sorted(zip(names, inside))
+            self.backward[folder] = sorted((name[::-1], path) for name, path in zip(names, inside))
+
+    def find(self, wanted: str) -> list[str]:
+        """`find`, in a time that grows with what is found and not with the number of files."""
+        name = wanted.rpartition("/")[2]
+        # absolute, outside `src`, hidden, or of several folders
+        if (
+            os.path.isabs(wanted)
+            or "**" in name
+            or any(part.startswith(".") for part in wanted.split("/"))
+        ):
+            return find(self.src, wanted)
+        start = as_letters(re.match(rf"(?:{LETTER})*", name)[0])
+        end = as_letters(re.search(rf"(?:{LETTER})*$", name)[0])
+        folder = wanted.rpartition("/")[0]
+        folder = as_letters(folder) if re.fullmatch(rf"(?:{LETTER})*", folder) else None
+        if len(start) >= len(end):
+            ranked, first = self.forward.get(folder, []), start.casefold()
+        else:
+            ranked, first = self.backward.get(folder, []), end.casefold()[::-1]
+        low = bisect_left(ranked, (first,))
+        high = bisect_left(ranked, (first + chr(0x10FFFF),))
+        parts = wanted.split("/")
+        found = (path for _, path in ranked[low:high])
+        return sorted(path for path in found if matches(path.split("/"), parts))
+
+
+# a letter that stands for itself, is escaped ([*]), or may be small or a capital ([pP])
+LETTER = rf"[^*?\[\]]|\[[*?\[]\]|\[(?:{'|'.join(c + c.upper() for c in ascii_lowercase)})\]"
+
+
+def as_letters(escaped: str) -> str:
+    """The text that glob.escape, or any_case, made `escaped` of."""
+    return re.sub(r"\[(.)[A-Z]?\]", r"\1", escaped)
+
+
+def matches(path: list[str], wanted: list[str]) -> bool:
+    """Whether the parts of a path match those of a glob; hidden names need a . in the glob."""
+    if not path or not wanted:
+        return path == wanted
+    hidden = path[0].startswith(".")
+    if wanted[0] == "**":
+        deeper = not hidden and matches(path[1:], wanted)
+        return deeper or matches(path, wanted[1:])
+    fits = fnmatchcase(path[0], wanted[0]) and (not hidden or wanted[0].startswith("."))
+    return fits and matches(path[1:], wanted[1:])
+
+
+def any_case(wanted: str) -> str:
+    """Let the ending of a glob match in small letters and in capitals."""
+    start, ending = os.path.splitext(wanted)
+    if not ending[1:].isalnum():
+        return wanted
+    return f"{start}.{''.join(f'[{c.lower()}{c.upper()}]' for c in ending[1:])}"

@@ -7,6 +7,7 @@ package's registries, and the defaults are those of Config, Demo and Protocol: a
 import argparse
 import inspect
 import io
+import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +45,10 @@ SCHEDULES = {
 FORMATS = {
     "float32": "of 32 bits",
     "bfloat16": "of 16 bits where that loses little: faster on most GPUs and some processors",
+}
+KEEP = {
+    "best": "of the step with the lowest loss on held-out patients, for each network",
+    "last": "of the last step",
 }
 LAYOUTS = {
     "busi": "BUSI: benign/benign (1).png, benign/benign (1)_mask.png",
@@ -158,17 +163,23 @@ def train(sub: Parser) -> None:
 
     minipig train --data FOLDER --size 64 --steps 5000 --batch 16 --rate 5e-4 --out runs/mine
     minipig train --rule my_rule.py:Mine --out runs/my_rule
+    minipig train --from runs/mine --steps 2000 --out runs/longer
     torchrun --nproc-per-node 2 -m minipig train --out runs/two     on two GPUs or CPUs
     """
     option(sub, "--data", "phantom, or a folder of pairs", "phantom")
     pair_model(sub)
+    what = "go on from this run's weights, with its settings and a third of its rate"
+    option(sub, "--from", what, type=Path, metavar="RUN", dest="start")
     number(sub, "--holdout", "share of the patients not trained on", 0.1, type=float)
+    option(sub, "--keep", "weights to sample with", "last", choices=KEEP)
     switch(sub, "--mirror", "mirror each pair left to right with probability 1/2")
     number(sub, "--accumulate", "compute each batch in N parts, to save memory", 1)
     switch(sub, "--compile", "compile the networks: minutes at the start, then faster steps")
     option(sub, "--format", "number format", shown="the faster one here", choices=FORMATS)
     switch(sub, "--recompute", "less memory, more time; used anyway if memory is short")
     output(sub, "runs/DATA")
+    names = "data preset rule schedule pairs holdout keep seed".split()
+    sub.set_defaults(**dict.fromkeys(names))  # not given: those shown, or those of --from
 
 
 def sample(sub: Parser) -> None:
@@ -235,7 +246,11 @@ def table1(sub: Parser) -> None:
     number(sub, "--pairs", "number of phantoms used as the real set", 500)
     number(sub, "--steps", "training steps of each network", 1000)
     schedule(sub)
+    number(sub, "--batch", "pairs in a training step", 64)
+    number(sub, "--rate", "peak learning rate", 0.001, type=float)
     number(sub, "--deformed", "number of deformed pairs added to the training pairs", 0)
+    number(sub, "--synthetic", "pairs of each generator in table 2", 2048)
+    number(sub, "--segmenter-steps", "training steps of each segmenter in table 2", 300)
     number(sub, "--judge-seed", "seed of the judge, the segmenter used to measure", 0)
     number(sub, "--folds", "folds to compute now", shown="0 1 2 3 4", nargs="+")
     option(sub, "--rows", "rows to compute now, such as PIG", shown="all", nargs="+", metavar="ROW")
@@ -248,6 +263,7 @@ def table2(sub: Parser) -> None:
 
     minipig table2 --folds 0
     minipig table2 --folds 0 --rows real PIG --steps 3000 --out runs/longer
+    minipig table2 --data FOLDER --rows real classical PIG classical+PIG --synthetic 512
     """
     table1(sub)
 
@@ -316,6 +332,7 @@ def parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 if it succeeds, 2 after one line on standard error if it cannot."""
     args = parser().parse_args(argv)
+    args.line = shlex.join(["minipig", *(sys.argv[1:] if argv is None else argv)])
     if isinstance(sys.stdout, io.TextIOWrapper):
         # file names may not be valid UTF-8; a log gets each line at once
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)

@@ -1,10 +1,11 @@
 """What each command of the command line does."""
 
 import argparse
+import io
 import os
 import re
 import sys
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from minipig.evidence.judge import measure_agreement, train_judge
 from minipig.evidence.lab.runner import LAB, run_lab
 from minipig.evidence.lab.variants import enter
 from minipig.evidence.novelty import measure_novelty
+from minipig.evidence.report import write_report
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.runner import run_table
 from minipig.extras.own_rules import find_rule, name_of, version_of
@@ -34,6 +36,9 @@ from minipig.training.sampling import draw_figures, figures_are_current, sample_
 from minipig.training.speed import Speed
 from minipig.worlds.verdict import BESIDE
 
+HOLDOUT = 0.1  # share of the patients that train keeps out
+GO_ON = 1 / 3  # the learning rate of a training that goes on from another, as a share of that one's
+
 
 def given(args: argparse.Namespace, kind: type) -> dict:
     """The options that are fields of a dataclass, without those that are not given."""
@@ -42,17 +47,47 @@ def given(args: argparse.Namespace, kind: type) -> dict:
 
 
 def pair_config(args: argparse.Namespace) -> Config:
-    """The configuration of demo and train: the preset's settings, changed by the options."""
-    return Config(**SETTINGS[args.preset] | given(args, Config))
+    """The configuration of demo and train: the preset's settings, changed by the options.
+
+    With --from, they are those of that run, with a lower learning rate; raises ValueError if the
+    options do not fit its networks, or would train on its held-out patients.
+    """
+    options = given(args, Config)
+    if args.command == "demo":
+        return Config(**SETTINGS[args.preset] | options)
+    start = options.pop("start", None)
+    if start is None:
+        preset = options.get("preset", Config.preset)
+        return Config(**{"holdout": HOLDOUT} | SETTINGS[preset] | options)
+    before = load_pair(start)[1]
+    config = replace(before, rate=GO_ON * before.rate, start=weights_of(start))
+    config = replace(config, **options)
+    for name in ("preset", "schedule"):
+        if getattr(config, name) != getattr(before, name):
+            problem = f"{start} has networks of --{name} {getattr(before, name)}"
+            raise ValueError(f"{problem}, not {getattr(config, name)}; leave --{name} out")
+    if config.data == before.data:
+        drawn = config.data == "phantom"  # those of another seed are other patients
+        same = ("holdout", "pairs") if drawn else ("holdout", "seed")
+        changed = any(getattr(config, name) != getattr(before, name) for name in same)
+        if changed and not (drawn and config.seed != before.seed):
+            problem = f"other patients of {config.data} were held out from {start}"
+            remedy = f"leave {' and '.join('--' + name for name in same)} out"
+            raise ValueError(f"{problem}; {remedy}, or give other --data")
+    return config
 
 
-def demo(args: argparse.Namespace, device: torch.device) -> None:
+# each command returns the folders that its report shows, or nothing
+
+
+def demo(args: argparse.Namespace, device: torch.device) -> list[Path]:
     out = args.out or Path("runs/demo")
     run_demo(out, Demo(pair_config(args), **given(args, Demo)), device)
     print(f"results in {out}: synthetic/, samples.png, figure_3.png, metrics.json, config.json")
+    return [out, out / "pair"]
 
 
-def train(args: argparse.Namespace, device: torch.device) -> None:
+def train(args: argparse.Namespace, device: torch.device) -> list[Path]:
     config = pair_config(args)
     find_rule(config.rule)  # raises before data are read
     check_counts(1, accumulate=args.accumulate)
@@ -65,11 +100,13 @@ def train(args: argparse.Namespace, device: torch.device) -> None:
         print(f"note: {note}")
     low = args.format and args.format == "bfloat16"
     speed = Speed(args.accumulate, args.compile, low, recompute=args.recompute or None)
-    train_pair(out, config, pairs, device, speed)
+    start = args.start and load_pair(args.start)[0]
+    train_pair(out, config, pairs, device, speed, held_out, start)
     print(f"next: minipig sample {out}")
+    return [out]
 
 
-def sample(args: argparse.Namespace, device: torch.device) -> None:
+def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
     check_counts(1, n=args.n, batch=args.batch)
     check_counts(0, seed=args.seed)
     pair, config = load_pair(args.run, device, args.rule)
@@ -94,6 +131,7 @@ def sample(args: argparse.Namespace, device: torch.device) -> None:
     if args.agreement:
         judge, fresh = train_judge(config, device, args.run / "judge.ckpt")
         write_json(out / "agreement.json", measure_agreement(judge, pairs, fresh))
+    return [out, args.run]
 
 
 def prepare_folder(args: argparse.Namespace, device: torch.device) -> None:
@@ -115,13 +153,15 @@ def draw_phantoms(args: argparse.Namespace, device: torch.device) -> None:
     print(f"{args.n} phantoms in {args.out}")
 
 
-def table(args: argparse.Namespace, device: torch.device) -> None:
+def table(args: argparse.Namespace, device: torch.device) -> list[Path]:
     out = args.out or Path("runs/tables") / Path(args.data).name
-    names = ("data", "pairs", "size", "steps", "deformed", "seed", "judge_seed", "schedule")
+    names = ("data", "pairs", "size", "steps", "batch", "rate", "deformed", "synthetic")
+    names += ("segmenter_steps", "seed", "judge_seed", "schedule")
     protocol = Protocol(**{name: getattr(args, name) for name in names})
     number = int(args.command[-1])
     run_table(number, protocol, out, args.work or out / "work", device, args.folds, args.rows)
     print(f"written to {out}/{args.command}.json")
+    return [out]
 
 
 def lab(args: argparse.Namespace, device: torch.device) -> None:
@@ -188,16 +228,35 @@ def no_compiler(error: Exception, args: argparse.Namespace) -> bool:
     return getattr(args, "compile", False) and "compiler" in str(error).lower()
 
 
+class Both:
+    """Standard output that is also kept, for the report."""
+
+    def __init__(self, output, text: io.StringIO):
+        self.output = output
+        self.text = text
+
+    def write(self, text: str) -> int:
+        self.text.write(text)
+        return self.output.write(text)
+
+    def __getattr__(self, name: str):
+        return getattr(self.output, name)
+
+
 def run(args: argparse.Namespace) -> int:
-    """Run the command of `args`; its exit status."""
+    """Run the command of `args`, whose `line` is the whole command line; its exit status."""
     try:
         if several_processes() and args.command != "train":
             only = "only train runs in several processes"
             raise ValueError(f"{only}; start {args.command} without torchrun")
         device = pick_device(getattr(args, "device", None))
+        said = Both(sys.stdout, io.StringIO())
         with process_group(device), open(os.devnull, "w") as nowhere:
-            with redirect_stdout(nowhere) if rank()[0] > 0 else nullcontext():  # process 0 prints
-                COMMANDS[args.command](args, device)
+            with redirect_stdout(nowhere if rank()[0] > 0 else said):  # process 0 prints
+                shown = COMMANDS[args.command](args, device)
+                if shown and rank()[0] == 0:
+                    path = write_report(shown, args.line, said.text.getvalue())
+                    print(f"report: {path}")
     except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
         memory = re.search("out of memory|allocate memory", str(error))
         if isinstance(error, RuntimeError) and not (memory or no_compiler(error, args)):

@@ -66,13 +66,30 @@ def figure_3(
     return fig
 
 
-def loss_curves(losses: dict[str, list[float]], window: int = 50) -> Figure:
-    """Each loss, a running mean over `window` steps, against the step; logarithmic axes."""
-    fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
-    for style, (name, values) in zip(("-", "--", "-.", ":"), losses.items()):
+def loss_curves(
+    losses: dict[str, list[float]],
+    window: int = 50,
+    held_out: dict[str, dict[int, float]] | None = None,
+) -> Figure:
+    """Each loss, a running mean over `window` steps, against the step; losses are logarithmic.
+
+    held_out: {name: {step: loss}}, as points; the lowest of each is larger.
+    """
+    fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    for i, (name, values) in enumerate(losses.items()):
         w = max(1, min(window, len(values) // 4))
         mean = np.convolve(values, np.ones(w) / w, mode="valid")
-        ax.plot(np.arange(w, len(values) + 1), mean, style, label=name)
-    ax.set(xlabel="training step", ylabel="mean squared error in eps", xscale="log", yscale="log")
-    ax.legend()
+        style = dict(color=f"C{i}", linestyle=("-", "--", "-.", ":")[i % 4])
+        ax.plot(np.arange(w, len(values) + 1), mean, **style, label=f"{name}, training pairs")
+        if points := (held_out or {}).get(name):
+            marker = dict(color=f"C{i}", marker="osD^"[i % 4], linestyle="none")
+            at, values = zip(*sorted(points.items()))
+            ax.plot(at, values, markersize=3, **marker, label=f"{name}, held out")
+            best = min(points, key=points.get)
+            edge = dict(markersize=9, markerfacecolor="none", markeredgewidth=1.5)
+            ax.plot(best, points[best], **marker, **edge)
+            ax.annotate(f"lowest: {best}", (best, points[best]), (0, 8), textcoords="offset points")
+    ax.set(title="losses", xlabel="training step", ylabel="mean squared error in the noise")
+    ax.set_yscale("log")
+    ax.legend(fontsize=8)
     return fig

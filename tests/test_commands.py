@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ from minipig.evidence import demo, judge
 from minipig.evidence.lab import runner as lab
 from minipig.evidence.lab import variants
 from minipig.evidence.tables.protocol import Protocol
+from minipig.training import curves
 from minipig.training import run as training_run
+from minipig.training.run import load_pair, weights_of
 
 TINY = "--preset tiny --steps 3 --batch 2 --size 16".split()
 COSINE = "train --schedule cosine --preset tiny --size 16 --steps 6 --pairs 16 --device cpu".split()
@@ -112,8 +115,9 @@ def test_demo_in_miniature(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "config.json").read_text())["config"]["pair"]["preset"] == "tiny"
     told = capsys.readouterr().out
     assert "gain in Dice" in told
-    last = told.splitlines()[-1]
-    for name in last.removeprefix(f"results in {tmp_path}: ").split(", "):
+    results, report = told.splitlines()[-2:]
+    assert report == f"report: {tmp_path}/report.html" and (tmp_path / "report.html").exists()
+    for name in results.removeprefix(f"results in {tmp_path}: ").split(", "):
         assert (tmp_path / name).exists()
     # an interrupted demo resumes, and ends with the same figures
     before = metrics["segmentation"]
@@ -170,10 +174,10 @@ def test_a_run_with_other_weights_is_another_run_and_a_copy_is_not(
 
 def test_losses_can_be_looked_at_during_training(tmp_path, monkeypatch):
     seen = []
-    write = training_run.write_figure
+    write = curves.write_figure
     monkeypatch.setattr(training_run, "REDRAW", 1)
     monkeypatch.setattr(
-        training_run, "write_figure", lambda path, figure: seen.append(path) or write(path, figure)
+        curves, "write_figure", lambda path, figure: seen.append(path) or write(path, figure)
     )
     assert run("train", *TINY, "--pairs", 8, "--device", "cpu", "--out", tmp_path) == 0
     # after each of three steps of either network, and at the end
@@ -203,6 +207,49 @@ def test_large_presets_take_two_training_and_two_sampling_steps(tmp_path, preset
     assert run("train", "--preset", preset, *options, "--out", tmp_path) == 0
     assert run("sample", tmp_path, "-n", 1, "--sampling-steps", 2, "--batch", 1) == 0
     assert PairFolder(tmp_path / "samples").size == size
+
+
+# going on from a run
+
+
+def test_a_training_goes_on_from_a_run_with_its_settings(tmp_path, capsys):
+    options = ("--preset", "tiny", "--pairs", 12, "--size", 16, "--steps", 3, "--batch", 2)
+    options += ("--holdout", 0.25, "--seed", 3, "--device", "cpu")
+    assert run("train", *options, "--keep", "best", "--out", tmp_path / "run") == 0
+    assert "held-out loss" in capsys.readouterr().out
+    assert run("train", "--from", tmp_path / "run", "--steps", 4, "--out", tmp_path / "on") == 0
+    before, config = (load_pair(tmp_path / name)[1] for name in ("run", "on"))
+    assert config.steps == 4 and config.start == weights_of(tmp_path / "run")
+    assert config.rate == pytest.approx(before.rate / 3)
+    same = dict(steps=4, start=config.start, rate=config.rate)
+    assert config == replace(before, **same) and before.keep == "best"
+    # on from there, on other data, and with another rule and rate
+    assert run("phantoms", "-n", 12, "--size", 16, "--out", tmp_path / "other") == 0
+    other = ("--data", tmp_path / "other", "--rule", "matched", "--rate", 0.01, "--holdout", 0.5)
+    assert run("train", "--from", tmp_path / "on", *other, "--out", tmp_path / "tuned") == 0
+    tuned = load_pair(tmp_path / "tuned")[1]
+    assert (tuned.rule, tuned.rate, tuned.holdout, tuned.seed) == ("matched", 0.01, 0.5, 3)
+    assert tuned.start == weights_of(tmp_path / "on")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--preset", "cpu"), "has networks of --preset tiny, not cpu; leave --preset out"),
+        (("--schedule", "cosine"), "has networks of --schedule linear, not cosine; leave"),
+        (("--holdout", 0.5), "other patients of .* were held out from .*; leave --holdout"),
+        (("--seed", 7), "other patients of .* were held out"),
+        (("--steps", 0), "steps must be at least 1, not 0"),
+    ],
+)
+def test_what_does_not_fit_the_run_is_refused(trained, capsys, options, message):
+    line = refused(capsys, "train", "--from", trained, *options, "--out", trained / "on")
+    assert re.search(message, line)
+
+
+def test_a_run_that_is_not_there_cannot_be_gone_on_from(tmp_path, capsys):
+    line = refused(capsys, "train", "--from", tmp_path / "no", "--out", tmp_path / "on")
+    assert "no does not exist" in line
 
 
 # the cosine schedule: the same commands, and never mixed with the linear one

@@ -1,6 +1,5 @@
 """The device, and several processes under torchrun: the same training, with files from one."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import torch
 
 from minipig.cli import main
 from minipig.training import devices
+from minipig.training.curves import read_curves
 from minipig.training.devices import free_memory, machine, pick_device, rank, several_processes
 
 TRAIN = "train --preset tiny --steps 20 --batch 6 --pairs 12 --holdout 0 --size 16".split()
@@ -29,14 +29,14 @@ def alone(tmp_path_factory):
     """The losses of one process."""
     out = tmp_path_factory.mktemp("alone")
     assert main([*TRAIN, "--device", "cpu", "--out", str(out)]) == 0
-    return json.loads((out / "losses.json").read_text())
+    return read_curves(out)[0]
 
 
 def test_two_processes_learn_what_one_learns_with_the_whole_batch(tmp_path, alone):
     """20 steps of each network, to 1e-5 in every loss; 6 pairs in parts of 2 + 1 and 2 + 1."""
     done = torchrun(*TRAIN, "--accumulate", 2, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    together = json.loads((tmp_path / "losses.json").read_text())
+    together = read_curves(tmp_path)[0]
     for name in ("model_x", "model_y"):
         assert len(alone[name]) == 20
         assert max(abs(a - b) for a, b in zip(alone[name], together[name])) < 1e-5
@@ -50,7 +50,7 @@ def test_a_run_of_two_processes_goes_on_in_one(tmp_path, alone):
     (tmp_path / "pair.pt").unlink()
     (tmp_path / "model_y.ckpt").unlink()
     assert main([*TRAIN, "--device", "cpu", "--out", str(tmp_path)]) == 0
-    resumed = json.loads((tmp_path / "losses.json").read_text())
+    resumed = read_curves(tmp_path)[0]
     assert max(abs(a - b) for a, b in zip(alone["model_y"], resumed["model_y"])) < 1e-5
 
 

@@ -110,12 +110,14 @@ class Child:
 def whole(folder):
     """Every file under its final name can be read to its end."""
     for path in folder.rglob("*"):
-        if path.suffix in (".pt", ".ckpt"):
+        if path.suffix in (".pt", ".ckpt", ".best"):
             load_checkpoint(path, set())
         elif path.suffix == ".json":
             json.loads(path.read_text())
         elif path.suffix == ".png":
             Image.open(path).load()
+        elif path.suffix == ".html":
+            assert path.read_text().endswith("</html>\n")
         elif path.suffix == ".csv":
             assert path.read_text().endswith("\n")
         else:
@@ -133,7 +135,7 @@ def result(folder):
             for net in ("model_x", "model_y")
             for key, w in saved[net].items()
         }
-        return weights | json.loads((folder / "losses.json").read_text())
+        return weights | {"losses": (folder / "losses.csv").read_text()}
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for part in ("images", "masks", ".")

@@ -26,7 +26,7 @@ def lines(seconds_a_step, steps, first=0):
     found = {}
     for step in range(first + 1, steps + 1):
         now[0] += seconds_a_step
-        if line := beat.step(step, steps, 0.25):
+        if line := beat.step(step, steps, {"loss": 0.25, "held-out": 0.5}):
             found[step] = line
     return found
 
@@ -34,8 +34,9 @@ def lines(seconds_a_step, steps, first=0):
 def test_the_first_line_comes_soon_and_one_a_minute_follows(log):
     found = lines(seconds_a_step=1, steps=300)
     assert list(found) == [11, 71, 131, 191, 251]
-    assert found[11] == "training model_x: step 11 of 300, loss 0.2500, 4.8 min left"
-    assert found[251] == "training model_x: step 251 of 300, loss 0.2500, 49 s left"
+    losses = "loss 0.2500, held-out 0.5000"
+    assert found[11] == f"training model_x: step 11 of 300, {losses}, 4.8 min left"
+    assert found[251] == f"training model_x: step 251 of 300, {losses}, 49 s left"
 
 
 def test_the_time_left_of_a_resumed_training_is_that_of_its_own_steps(log):

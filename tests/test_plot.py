@@ -57,3 +57,16 @@ def test_loss_curves_are_labelled_running_means():
     ax = figure.axes[0]
     assert ax.get_xlabel() and ax.get_ylabel() and len(ax.get_legend().get_texts()) == 2
     assert torch.allclose(torch.as_tensor(ax.lines[0].get_ydata()), torch.tensor(2.5).double())
+
+
+def test_held_out_losses_are_points_and_the_lowest_is_named():
+    losses = {"model_x": [1.0] * 100, "model_y": [1.0] * 100}
+    ax = plot.loss_curves(losses, held_out={"model_y": {25: 0.5, 50: 0.2, 75: 0.9}}).axes[0]
+    assert ax.get_xscale() == "linear" and ax.get_yscale() == "log"
+    assert [text.get_text() for text in ax.texts] == ["lowest: 50"]
+    assert [list(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) < 9] == [
+        [25, 50, 75],
+        [50],
+    ]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["model_x, training pairs", "model_y, training pairs", "model_y, held out"]

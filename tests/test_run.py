@@ -14,8 +14,9 @@ from minipig.data.phantoms import phantoms
 from minipig.rules import Clean, Sign
 from minipig.sampler import sample
 from minipig.schedule import Schedule
-from minipig.training import run
+from minipig.training import curves, run
 from minipig.training.config import Config, load_data, network
+from minipig.training.curves import read_curves
 from minipig.training.run import load_pair, train_pair, weights_of
 from minipig.unet import PairedUNet
 
@@ -122,13 +123,14 @@ def test_a_run_has_its_files_and_the_pair_model_of_its_weights(trained):
     files = {path.name for path in trained.iterdir() if not path.name.startswith(".")}
     assert files == {
         "config.json",
-        "losses.json",
+        "losses.csv",
         "losses.png",
         "model_x.ckpt",
         "model_y.ckpt",
         "pair.pt",
     }
-    losses = json.loads((trained / "losses.json").read_text())
+    losses, held_out = read_curves(trained)
+    assert not held_out  # nobody was held out
     assert set(losses) == {"model_x", "model_y"} and all(len(v) == 3 for v in losses.values())
     pair, config = load_pair(trained)
     assert config == TINY and type(pair.rule) is Clean and pair.schedule == Schedule.linear()
@@ -149,6 +151,23 @@ def test_the_two_networks_share_neither_weights_nor_noise(trained):
     assert not torch.equal(pair.model_x.enter.weight, pair.model_y.enter.weight)
 
 
+def test_a_training_goes_on_from_a_run_s_weights_with_noise_of_its_own(trained, tmp_path):
+    start, _ = load_pair(trained)
+    config = replace(TINY, start=weights_of(trained), rate=1e-12)
+    train_pair(tmp_path / "on", config, load_data(config)[0], CPU, start=start)
+    for name in ("model_x", "model_y"):
+        runs = (tmp_path / "on", trained)
+        mine, theirs = (load_checkpoint(at / f"{name}.ckpt", set()) for at in runs)
+        for key, weight in getattr(start, name).state_dict().items():
+            assert torch.allclose(mine["average"][key], weight, atol=1e-6)
+        assert mine["training"]["seed"] % 2 == theirs["training"]["seed"] % 2
+        assert mine["training"]["seed"] != theirs["training"]["seed"]
+    # other weights, other noise
+    again = replace(config, start=weights_of(tmp_path / "on")[::-1])
+    with pytest.raises(ValueError, match="or go on from this run: --from .*on and another --out"):
+        train_pair(tmp_path / "on", again, load_data(config)[0], CPU, start=start)
+
+
 def test_a_finished_run_is_not_trained_again(trained, tmp_path, monkeypatch):
     out = copied(trained, tmp_path)
     before = {name: (out / name).read_bytes() for name in ("model_x.ckpt", "model_y.ckpt")}
@@ -161,7 +180,7 @@ def test_a_finished_run_is_not_trained_again(trained, tmp_path, monkeypatch):
 def test_a_run_that_lost_its_end_is_completed(trained, tmp_path):
     """Equal weights: model_y is trained again, from the guider's checkpoint."""
     out = copied(trained, tmp_path)
-    for name in ("pair.pt", "model_y.ckpt", "losses.json"):
+    for name in ("pair.pt", "model_y.ckpt", "losses.csv"):
         (out / name).unlink()
     train_pair(out, TINY, load_data(TINY)[0], CPU)
     mine, theirs = (load_checkpoint(at / "pair.pt", {"model_y"}) for at in (out, trained))
@@ -172,9 +191,9 @@ def test_a_run_that_lost_its_end_is_completed(trained, tmp_path):
 def test_losses_are_drawn_as_they_fall(tmp_path, monkeypatch):
     """After each of three steps of either network, and at the end."""
     drawn = []
-    write = run.write_figure
+    write = curves.write_figure
     monkeypatch.setattr(run, "REDRAW", 1)
-    monkeypatch.setattr(run, "write_figure", lambda *a: drawn.append(a[0].name) or write(*a))
+    monkeypatch.setattr(curves, "write_figure", lambda *a: drawn.append(a[0].name) or write(*a))
     train_pair(tmp_path / "run", TINY, load_data(TINY)[0], CPU)
     assert drawn == ["losses.png"] * 7
 

@@ -32,6 +32,7 @@ from minipig.evidence.tables.hypotheses import (
     hypotheses_text,
     replicas,
     table_text,
+    verdict,
 )
 from minipig.evidence.tables.preregister import preregister
 from minipig.evidence.tables.protocol import Protocol, folds_of
@@ -556,6 +557,36 @@ def test_gain_is_paired_by_fold_and_seed():
     assert low < mean < high and high - mean == pytest.approx(half, rel=1e-4)
     with pytest.raises(ValueError, match="no fold has all dice of the row c yet"):
         gain(rows | {"c": {"dice": [0.5]}}, "a", "c")
+
+
+@pytest.mark.parametrize(
+    "gains, sure",
+    [
+        ((0.05, 0.06, 0.05, 0.04), "(95 % interval +3.0 to +7.0): they help"),
+        ((-0.05, -0.06, -0.05, -0.04), "(95 % interval -7.0 to -3.0): they harm"),
+        ((0.05, -0.06, 0.05, -0.04), "not certain either way"),
+    ],
+)
+def test_the_end_of_table_2_says_whether_pairs_help(gains, sure):
+    """Four folds of four, one seed: half a width is t(3) sd sqrt(1/4 + 1/3) = 1.98 points."""
+    base = [0.5, 0.6, 0.7, 0.55]
+    more = [a + b for a, b in zip(base, gains)]
+    rows = {"real": {"dice": base}, "real+PIG_64": {"dice": more}}
+    text = verdict(rows, 64, seeds=1, parts=4)
+    start = f"64 pairs of PIG change the Dice of real pairs alone by {100 * np.mean(gains):+.1f}"
+    assert text.startswith(start) and text.endswith(sure) and "\n" not in text
+    both = rows | {"real+classical": {"dice": more}, "real+classical+PIG_64": {"dice": base}}
+    lines = verdict(both, 64, seeds=1, parts=4).splitlines()
+    assert lines[0] == text and len(lines) == 2
+    assert f"of classical augmentation by {-100 * np.mean(gains):+.1f} points" in lines[1]
+
+
+def test_one_fold_does_not_say_how_sure_it_is_and_other_rows_say_nothing():
+    rows = {"real": {"dice": [0.5]}, "real+PIG_64": {"dice": [0.6]}}
+    assert verdict(rows, 64, seeds=1).endswith(
+        "by +10.0 points; two folds or more are needed to say how sure that is"
+    )
+    assert verdict(rows, 32) == verdict({"real": rows["real"]}, 64) == ""
 
 
 def test_hypotheses_are_judged_by_the_papers_margins():

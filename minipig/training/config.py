@@ -17,7 +17,8 @@ SETTINGS = {
     "gpu": dict(size=(128, 128), steps=40_000, batch=32, rate=4e-4),
     "paper": dict(size=(512, 512), steps=186_000, batch=6, rate=2e-4),  # 128 epochs of 8,723 slices
 }
-OLDER = {"schedule": "linear"}  # settings that runs of earlier versions do not name
+# settings that runs of earlier versions do not name
+OLDER = {"schedule": "linear", "keep": "last", "start": ""}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Config:
     mirror: bool = False
     seed: int = 0
     schedule: str = "linear"
+    keep: str = "last"  # or "best": the weights with the lowest loss on held-out patients
+    start: str = ""  # the hash of the weights (training.run.weights_of) that it goes on from
 
     def __post_init__(self):
         check_counts(1, pairs=self.pairs, steps=self.steps, batch=self.batch)
@@ -52,6 +55,8 @@ class Config:
             raise ValueError(
                 f"unknown schedule {self.schedule}; choose one of {', '.join(SCHEDULES)}"
             )
+        if self.keep not in ("best", "last"):
+            raise ValueError(f"keep must be best or last, not {self.keep}")
         if self.data == "phantom":
             check_seed(self.seed)
 

@@ -18,7 +18,7 @@ class Heartbeat:
         self.due = FIRST
         self.wanted = not sys.stderr.isatty() and "ipykernel" not in sys.modules
 
-    def step(self, step: int, steps: int, loss: float | None) -> str:
+    def step(self, step: int, steps: int, losses: dict[str, float]) -> str:
         """Call it after each step. Returns the line that is due, else ""."""
         if self.first is None:
             self.first, self.start = step, self.clock()
@@ -27,7 +27,7 @@ class Heartbeat:
             return ""
         self.due = spent + EVERY
         left = spent / (step - self.first) * (steps - step)
-        told = "" if loss is None else f", loss {loss:.4f}"
+        told = "".join(f", {name} {value:.4f}" for name, value in losses.items())
         return f"{self.label}: step {step} of {steps}{told}, {in_words(left)} left"
 
 

@@ -2,9 +2,9 @@
 
 Beside it, each readable alone: checkpoint.py (save and resume), loss_log.py (read and check the
 losses), speed.py (the backward pass in parts, in its number format, over several processes),
-choice.py (the number format and layout that are fastest here), pace.py (tell when steps become
-slow) and heartbeat.py (lines for a log). The losses are in the paper's files: model_x_loss and
-model_y_loss in guider.py, a rule's own in rules.py.
+choice.py (the number format and layout that are fastest here), held_out.py (the loss on other
+patients), pace.py (tell when steps become slow) and heartbeat.py (lines for a log). The losses are
+in the paper's files: model_x_loss and model_y_loss in guider.py, a rule's own in rules.py.
 """
 
 import copy
@@ -59,6 +59,7 @@ class Progress:
     average: nn.Module
     speed: Speed | None = None  # as it was decided; None if no step was left to take
     seconds: Seconds = field(default_factory=dict)  # the trial that decided it, if one did
+    held_out: float | None = None  # the latest loss on held-out pairs: training/held_out.py
 
     @property
     def recent(self) -> float:
@@ -193,9 +194,11 @@ def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
             on_cpu = next(progress.model.parameters()).device.type == "cpu"
             if not quiet and on_cpu and (message := pace.step()):
                 bar.write(message, file=sys.stderr)
-            loss = progress.recent if progress.losses else None
-            if not quiet and (line := heartbeat.step(progress.step, progress.steps, loss)):
+            losses = {"loss": progress.recent} if progress.losses else {}
+            if progress.held_out is not None:
+                losses["held-out"] = progress.held_out
+            if not quiet and (line := heartbeat.step(progress.step, progress.steps, losses)):
                 print(line, file=sys.stderr, flush=True)
-            if progress.losses and progress.step % 20 == 0:
-                bar.set_postfix(loss=f"{progress.recent:.4f}")
+            if progress.step % 20 == 0:
+                bar.set_postfix({name: f"{value:.4f}" for name, value in losses.items()})
     return progress

@@ -2,26 +2,21 @@
 
 RUN/config.json   the configuration: enough to repeat the run
 RUN/model_x.ckpt  the state of the guider's training, for resuming; model_y.ckpt likewise
-RUN/losses.json   the loss of every step of both networks; losses.png: their curves so far
+RUN/model_x.best  the guider's held-out losses, and its averaged weights at the lowest; model_y.best
+RUN/losses.csv    the losses of every step so far; losses.png: their curves
 RUN/pair.pt       the averaged weights of both networks, in half precision: what sampling needs
 """
 
 import hashlib
 import time
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Iterator
 
 import torch
 
-from minipig import plot
-from minipig.data.files import (
-    claim_folder,
-    load_checkpoint,
-    save_checkpoint,
-    write_figure,
-    write_json,
-)
+from minipig.data.files import claim_folder, load_checkpoint, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.guider import model_x_loss
@@ -29,7 +24,9 @@ from minipig.rules import loss_of, trained_as
 from minipig.sampler import PairModel
 from minipig.training.choice import told
 from minipig.training.config import OLDER, Config, network
+from minipig.training.curves import write_curves
 from minipig.training.devices import rank, wait_for_all
+from minipig.training.held_out import HeldOut, steps_between
 from minipig.training.loop import Progress, Training, finish, fit
 from minipig.training.speed import Speed
 from minipig.unet import PairedUNet
@@ -38,50 +35,75 @@ REDRAW = 200  # steps from one picture of the losses to the next
 
 
 def train_pair(
-    folder: Path, config: Config, pairs: Pairs, device: torch.device, speed: Speed = Speed()
+    folder: Path,
+    config: Config,
+    pairs: Pairs,
+    device: torch.device,
+    speed: Speed = Speed(),
+    held_out: Pairs | None = None,
+    start: PairModel | None = None,
 ) -> PairModel:
     """Train the guider, then model_y under the configured rule, in `folder`; resumes.
 
-    Prints one line for each network. Process 0 writes the files named above.
+    held_out: pairs of other patients, to measure both trainings on. start: the pair model whose
+    weights they begin with, that of config.start. Prints one line for each network. Process 0
+    writes the files named above.
     """
     rule = find_rule(config.rule)()
     first = rank()[0] == 0
     if first:
         version = version_of(config.rule)  # of a rule in a file, which may change
         versioned = {"rule_version": version} if version else {}
-        claim_folder(folder, asdict(config) | versioned, defaults=OLDER)
+        remedy = f"--out, or go on from this run: --from {folder} and another --out"
+        claim_folder(folder, asdict(config) | versioned, remedy, OLDER)
     wait_for_all()
-    losses = {}
+    losses, points = {}, {}
 
     def drawn(steps: Iterator[Progress], name: str) -> Iterator[Progress]:
-        """The same steps; every REDRAW of them the losses so far are drawn."""
-        for progress in steps:
-            due = first and progress.step % REDRAW == 0
-            if due and progress.losses:  # a GPU's are read now and then
-                both = losses | {name: progress.losses}
-                write_figure(folder / "losses.png", plot.loss_curves(both))
-            yield progress
+        """The same steps; every REDRAW of them the losses so far are written and drawn."""
+        with closing(steps):
+            for progress in steps:
+                due = first and progress.step % REDRAW == 0
+                if due and progress.losses:  # a GPU's are read now and then
+                    write_curves(folder, losses | {name: progress.losses}, points)
+                yield progress
 
     def learn(name: str, seed: int, loss, guider=None) -> PairedUNet:
-        start = time.monotonic()
+        begin = time.monotonic()
         settings = dict(steps=config.steps, batch=config.batch, rate=config.rate)
         training = Training(**settings, mirror=config.mirror, seed=seed)
-        how = dict(guider=guider, speed=speed, schedule=config.noise_schedule)
-        net = network(config, seed).to(device)
+        schedule = config.noise_schedule
+        how = dict(guider=guider, speed=speed, schedule=schedule)
+        net = network(config, seed)
+        if start is not None:
+            net.load_state_dict(getattr(start, name).state_dict())
+        net.to(device)
         steps = fit(net, loss, pairs, training, folder / f"{name}.ckpt", **how)
+        best = folder / f"{name}.best"
+        measured = ""
+        if held_out and first:
+            others = HeldOut(held_out, pairs, loss, best, schedule, guider)
+            points[name] = others.losses
+            every = steps_between(config.steps, config.batch)
+            steps = others.watch(steps, every, -(-config.batch // speed.accumulate))
         last = finish(drawn(steps, name), f"training {name}")
         losses[name] = last.losses
-        seconds = time.monotonic() - start
-        end = f"{training.steps} steps, loss {last.recent:.4f}, {seconds:.0f} s"
+        if held_out and first:
+            measured = f"; {others.summary(last.step)}"
+        seconds = time.monotonic() - begin
+        end = f"{training.steps} steps, loss {last.recent:.4f}{measured}, {seconds:.0f} s"
         print(f"{name}: {end}{told(last.speed, last.seconds)}")
+        if held_out and config.keep == "best":
+            wait_for_all()  # until it is written
+            last.average.load_state_dict(load_checkpoint(best, {"weights"})["weights"])
         return last.average
 
-    # two seeds: the networks must not share their noise
-    guider = learn("model_x", 2 * config.seed, model_x_loss)
-    model_y = learn("model_y", 2 * config.seed + 1, loss_of(rule), guider)
+    # two seeds: the networks must not share their noise, nor repeat that of an earlier training
+    seed = 2 * config.seed + (int(config.start[:7] or "0", 16) << 32)
+    guider = learn("model_x", seed, model_x_loss)
+    model_y = learn("model_y", seed + 1, loss_of(rule), guider)
     if first:
-        write_json(folder / "losses.json", losses)
-        write_figure(folder / "losses.png", plot.loss_curves(losses))
+        write_curves(folder, losses, points)
         save_pair(folder / "pair.pt", config, guider, model_y)
     wait_for_all()
     return load_pair(folder, device)[0]

@@ -24,13 +24,12 @@ from minipig.evidence.lab.ranking import ranked, show
 from minipig.evidence.lab.trained import train_and_measure, trained_rows
 from minipig.evidence.lab.variants import LAB_NETWORKS, VARIANTS, lab_methods
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.protocol import Fold, Protocol
+from minipig.evidence.tables.protocol import OLDER_PROTOCOL, Fold, Protocol
 from minipig.evidence.tables.runner import provenance
 from minipig.evidence.tables.sheets import SHOWN, sheet
 from minipig.extras.solvers import SOLVERS
 from minipig.rules import RULES, Previous
 from minipig.schedule import Schedule
-from minipig.training.config import OLDER
 from minipig.worlds.verdict import BESIDE, STEPS, WORLDS, beside, show_verdict, verdict
 
 # half of the tables' samples: each costs ten times as much, at 256 steps
@@ -62,7 +61,7 @@ def run_lab(
     methods = lab_methods(solver, SOLVERS[solver].steps)
     experiment = Experiment(protocol, folder, work, device, methods, LAB_NETWORKS)
     if not quick or (folder / "config.json").exists():
-        claim_folder(folder, asdict(protocol) | {"solver": solver}, defaults=OLDER)
+        claim_folder(folder, asdict(protocol) | {"solver": solver}, defaults=OLDER_PROTOCOL)
     if not quick:
         todo = [(experiment.folds[k], name) for k in seeds for name in names]
         for fold, name in tqdm(todo, desc="training", unit="variant", disable=None):

@@ -99,6 +99,30 @@ def hypotheses(
     return judged
 
 
+def verdict(
+    rows: dict, n: int, seeds: int = Protocol.segmenter_seeds, parts: float = Protocol.folds
+) -> str:
+    """Whether PIG's n pairs help a segmenter, alone and beside classical augmentation.
+
+    One sentence for each of the two, if its rows are there.
+    """
+    sentences = []
+    for row, base, beside in (
+        (f"real+PIG_{n}", "real", "real pairs alone"),
+        (f"real+classical+PIG_{n}", "real+classical", "classical augmentation"),
+    ):
+        if row not in rows or base not in rows:
+            continue
+        mean, low, high = (100 * v for v in gain(rows, row, base, "dice", seeds, parts))
+        change = f"{n} pairs of PIG change the Dice of {beside} by {mean:+.1f} points"
+        if not np.isfinite(low):
+            sentences.append(f"{change}; two folds or more are needed to say how sure that is")
+            continue
+        sure = "they help" if low > 0 else "they harm" if high < 0 else "not certain either way"
+        sentences.append(f"{change} (95 % interval {low:+.1f} to {high:+.1f}): {sure}")
+    return "\n".join(sentences)
+
+
 def hypotheses_text(one: dict, two: dict, protocol: Protocol, parts: float | None = None) -> str:
     """Each hypothesis as text: estimate, interval and bound, or why it cannot be judged yet."""
     try:

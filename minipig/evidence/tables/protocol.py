@@ -11,6 +11,7 @@ from minipig.data.phantoms import phantoms
 from minipig.schedule import SCHEDULES, Schedule
 from minipig.training.config import SETTINGS
 
+OLDER_PROTOCOL = {"schedule": "linear"}  # settings that older records do not name
 LOWEST = dict(seed=0, deformed=0, judge_seed=0, folds=2, measured=2, reference=2, synthetic=2)
 
 

@@ -18,15 +18,20 @@ from tqdm import tqdm
 
 from minipig.data.files import claim_folder, write_figure, write_json
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.hypotheses import DIRECTIONS, DISTANCES, hypotheses_text, table_text
+from minipig.evidence.tables.hypotheses import (
+    DIRECTIONS,
+    DISTANCES,
+    hypotheses_text,
+    table_text,
+    verdict,
+)
 from minipig.evidence.tables.plan import plan, table1_sources
-from minipig.evidence.tables.protocol import Protocol
+from minipig.evidence.tables.protocol import OLDER_PROTOCOL, Protocol
 from minipig.evidence.tables.records import commit
 from minipig.evidence.tables.sheets import SHOWN, sheets
 from minipig.evidence.tables.table1 import measure_unit
 from minipig.evidence.tables.table2 import row_name, segment_unit
 from minipig.segmentation import SCORES
-from minipig.training.config import OLDER
 
 
 def run_table(
@@ -52,7 +57,7 @@ def run_table(
         raise ValueError(f"--rows cannot be {unknown}; choose from {', '.join(known)}")
     sources = known if sources is None else sources
     experiment = Experiment(protocol, out, work, device)
-    claim_folder(out, configuration(protocol), defaults=OLDER)
+    claim_folder(out, configuration(protocol), defaults=OLDER_PROTOCOL)
     first = experiment.folds[0]
     pairs = first.train + first.test
     print(f"{pairs.counted} in {protocol.folds} folds")
@@ -69,6 +74,9 @@ def run_table(
     write_json(out / f"table{table}.json", result)
     print(table_text(table, rows, protocol.segmenter_seeds, protocol.folds))
     other = out / "table1.json"
+    shared = (protocol.synthetic, protocol.segmenter_seeds, protocol.folds)
+    if table == 2 and (sentences := verdict(rows, *shared)):
+        print(sentences)
     if table == 2 and protocol.phantom and other.exists():
         print(hypotheses_text(json.loads(other.read_text())["rows"], rows, protocol))
     methods = [s for s in table1_sources(protocol) if s in experiment.methods and s in sources]

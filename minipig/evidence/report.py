@@ -1,0 +1,68 @@
+"""One page about a folder of results: report.html, which needs no other file and no network."""
+
+import base64
+import json
+from datetime import date
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+
+from minipig.data.files import write_atomically
+
+PICTURES = {
+    "samples.png": "Samples: each slice with the outline of its mask, above its mask. In a table, "
+    "those of every method from equal noise.",
+    "nearest.png": "Samples above the training slices nearest to them: equal anatomy means a copy.",
+    "losses.png": "Losses of the training; the points are held-out patients. As long as they fall, "
+    "training pays; if they rise, the network learns its training pairs by heart.",
+    "figure_3.png": "Estimates of mask and slice, on the way from noise.",
+}
+STYLE = """
+body { font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
+pre { background: #f4f4f4; padding: 1em; white-space: pre-wrap }
+img { max-width: 100%; border: 1px solid #ccc }
+td, th { text-align: left; padding: 0 2em 0 0; font-weight: normal }
+figure { margin: 2em 0 }
+"""
+
+
+def write_report(folders: list[Path], command: str, said: str) -> Path:
+    """Write report.html into the first of `folders`; return its path.
+
+    It shows the command and what it said, the PICTURES of all folders, and their config.json.
+    """
+    title = escape(f"{folders[0].absolute().name}: {command}")
+    parts = [f"<h1>{title}</h1>", f"<pre>{escape(said)}</pre>"]
+    for name, caption in PICTURES.items():
+        for path in (folder / name for folder in folders if (folder / name).exists()):
+            parts.append(figure(path, caption))
+    for path in (folder / "config.json" for folder in folders):
+        if path.exists():
+            parts.append(f"<h2>Configuration of {escape(path.absolute().parent.name)}</h2>")
+            parts.append(settings(json.loads(path.read_text())))
+    parts.append(f"<p>minipig {version('minipig')}, {date.today()}</p>")
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    page = f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n'
+    page += "\n".join(parts) + "\n</body></html>\n"
+    path = folders[0] / "report.html"
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))
+    return path
+
+
+def figure(path: Path, caption: str) -> str:
+    """A picture inside the page, with its caption."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    image = f'<img alt="{escape(path.name)}" src="data:image/png;base64,{data}">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def settings(content: dict, prefix: str = "") -> str:
+    """A table of settings, those in settings by their full names."""
+    rows = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            rows.append(settings(value, f"{prefix}{key}."))
+        else:
+            name, text = escape(prefix + key), escape(str(value) or "none")
+            rows.append(f"<tr><th>{name}</th><td>{text}</td></tr>")
+    return "\n".join(rows) if prefix else f"<table>{chr(10).join(rows)}</table>"

@@ -46,6 +46,7 @@ FORMATS = {
     "float32": "of 32 bits",
     "bfloat16": "of 16 bits where that loses little: faster on most GPUs and some processors",
 }
+CHANNELS = {"red": "", "green": "the sharpest in most photographs of skin and eye", "blue": ""}
 KEEP = {
     "best": "of the step with the lowest loss on held-out patients, for each network",
     "last": "of the last step",
@@ -210,6 +211,7 @@ def prepare(sub: Parser) -> None:
     minipig prepare Dataset_BUSI_with_GT FOLDER --layout busi
     minipig prepare BUSBRA FOLDER --images 'Images/bus_*.png' --masks 'Masks/mask_{*}.png' \
         --patient 'bus_(\d+)'
+    minipig prepare SCANS FOLDER --csv pairs.csv --label 2 --size 128
     """
     sub.add_argument("src", type=Path, metavar="SRC", help="folder of the data set; not changed")
     sub.add_argument("out", type=Path, metavar="DST", help="a new folder, outside SRC")
@@ -218,10 +220,21 @@ def prepare(sub: Parser) -> None:
     what = "mask of an image: '{folder}/../masks/{stem}_mask.png'"
     option(sub, "--masks", what, metavar="PATTERN")
     sub.add_argument_group("fields of --masks", FIELDS)
+    what = "instead of these, a table: image,mask and, if known, patient,split"
+    option(sub, "--csv", what, metavar="FILE")
+    option(sub, "--split", "only the rows of --csv with this split, such as train", metavar="NAME")
     what = r"patient in an image's path: '(P\d+)_'"
     option(sub, "--patient", what, shown="each image is a patient", metavar="REGEX")
     number(sub, "--threshold", "pixels above N are lesion", shown="masks must have two values")
-    sub.add_argument("--merge", action="store_true", default=None, help="join an image's masks")
+    number(sub, "--label", "pixels of value N are lesion, of masks with several labels")
+    option(sub, "--channel", "of colours", shown="their luminance", choices=CHANNELS)
+    size(sub, "make pairs smaller", shown="as they are")
+    for name, what in (
+        ("--invert", "lesion is dark in the masks"),
+        ("--merge", "join an image's masks"),
+        ("--keep-healthy", "keep pairs whose mask has no lesion"),
+    ):
+        sub.add_argument(name, action="store_true", default=None, help=what)
 
 
 def phantoms(sub: Parser) -> None:

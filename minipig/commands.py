@@ -136,8 +136,10 @@ def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
 
 def prepare_folder(args: argparse.Namespace, device: torch.device) -> None:
     options = given(args, Layout)
-    if not args.layout and not {"images", "masks"} <= options.keys():
-        raise ValueError(f"give --images and --masks, or --layout {' or '.join(LAYOUTS)}")
+    if not (args.layout or args.csv or {"images", "masks"} <= options.keys()):
+        raise ValueError(f"give --images and --masks, --csv, or --layout {' or '.join(LAYOUTS)}")
+    if args.layout and args.csv:
+        raise ValueError("--csv says which images and masks; leave --layout out")
     layout = replace(LAYOUTS[args.layout], **options) if args.layout else Layout(**options)
     print(summary(prepare(args.src, args.out, layout), args.out))
     print(f"report: {args.out}/report.json; some pairs: {args.out}/contact.png")

@@ -26,9 +26,17 @@ def show_slice(ax: plt.Axes, image: Tensor, mask: Tensor | None = None) -> None:
 
 
 def pair_grid(
-    masks: Tensor, images: Tensor, columns: int = 8, title: str = "", width: float = 1.1
+    masks: Tensor,
+    images: Tensor,
+    columns: int = 8,
+    title: str = "",
+    width: float = 1.1,
+    names: list[str] | None = None,
 ) -> Figure:
-    """A sheet of pairs, (N, 1, H, W) each: every slice, with its mask's outline, above its mask."""
+    """A sheet of pairs, (N, 1, H, W) each: every slice, with its mask's outline, above its mask.
+
+    names: written over the slices; of long ones, the end.
+    """
     rows = -(-len(images) // columns)
     aspect = images.shape[2] / images.shape[3]
     size = (columns * width, 2 * rows * width * aspect + (0.4 if title else 0))
@@ -40,6 +48,9 @@ def pair_grid(
         below = axes[2 * (i // columns) + 1, i % columns]
         show_slice(above, image, mask)
         show_slice(below, (mask > 0) * 2 - 1)
+        if names:
+            name = names[i].encode("ascii", "replace").decode()  # the font may lack the others
+            above.set_title(name[-16:].replace("$", r"\$"), fontsize=6, pad=2)
     fig.suptitle(title)
     return fig
 

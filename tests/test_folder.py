@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from minipig.data.folder import PairFolder
-from minipig.data.images import read_image, read_mask
+from minipig.data.images import grey_values, open_image, read_mask
 
 
 def write(root, name="a.png", image=None, mask=None, **more):
@@ -132,6 +132,10 @@ def test_files_that_are_not_read_are_told(tmp_path):
     (note,) = PairFolder(tmp_path).notes
     told = f"not read: 2 files or folders, such as {tmp_path}/images/b.webp; images and masks have"
     assert note.startswith(told)
+
+
+def read_image(path, channel=None):
+    return grey_values(path, open_image(path), channel)
 
 
 def tiff(path, values, **tags):

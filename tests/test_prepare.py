@@ -17,6 +17,7 @@ from minipig.data.pairs import groups
 from minipig.data.prepare import prepare, summary
 from minipig.data.tree import Tree, find
 
+HEALTHY = "no lesion; --keep-healthy keeps such pairs"
 PLAIN = Layout("images/*.png", "masks/{stem}.png")
 
 
@@ -70,12 +71,12 @@ def test_busi(busi, tmp_path, capsys):
     assert torch.allclose(pairs.images[0, 0], grey, atol=1e-6)
     report = json.loads((dst / "report.json").read_text())
     assert report["pairs"] == 4 and report["patients"] is None  # nobody has named any
-    assert report["left_out"] == {"no lesion": ["normal/normal (1).png"]}
+    assert report["left_out"] == {HEALTHY: ["normal/normal (1).png"]}
     assert report["identical"] == [["benign (2).png", "malignant (1).png"]]
     assert len(groups(pairs)) == 4 and len(set(groups(pairs))) == 3  # duplicates share a group
     out = capsys.readouterr().out
     assert "4 pairs of unknown patients (each counts as one of its own; --patient finds them" in out
-    assert "left out 1 file(s), such as 'normal/normal (1).png': no lesion" in out
+    assert "left out 1 file(s), such as 'normal/normal (1).png': no lesion; --keep-healthy" in out
     assert "1 images occur more than once, such as benign (2).png and malignant (1).png" in out
     with Image.open(dst / "contact.png") as contact:
         assert contact.width > 300
@@ -115,7 +116,7 @@ def test_bus_uclm(bus_uclm, tmp_path):
     assert (pairs.masks.sum((1, 2, 3)) == 4 * 7).all()
     assert report["left_out"] == {
         "image and mask differ in size": ["images/HESN_002.png"],
-        "no lesion": ["images/NODE_000.png"],
+        HEALTHY: ["images/NODE_000.png"],
     }
     assert report["identical"] == [["CHCO_000.png", "CHVI_005.png"]]
 
@@ -158,7 +159,9 @@ def test_a_jpeg_mask_is_thresholded_only_when_asked(tmp_path, capsys):
     assert run(*command) == 2
     error = capsys.readouterr().err
     assert "the mask has more than two values; a mask must hold two: give minipig prepare" in error
-    assert "--threshold 127 (blurred or JPEG masks) or 0 (labels)" in error
+    assert (
+        "--threshold 127 (blurred or JPEG masks), --threshold 0 (all labels) or --label N" in error
+    )
     assert not (tmp_path / "dst").exists()  # so the same command may be repeated with the option
     assert run(*command, "--threshold", 127) == 0
     assert PairFolder(tmp_path / "dst").masks[0, 0, 5:12, 5:20].float().mean() > 0.9
@@ -260,7 +263,7 @@ def test_a_repeated_command_changes_nothing_and_another_layout_raises(busi, tmp_
     [
         (
             ["--images", "*.png"],
-            "give --images and --masks, or --layout busi or bus-uclm or isic2018",
+            "give --images and --masks, --csv, or --layout busi or bus-uclm or isic2018",
         ),
         (
             ["--images", "*.bmp", "--masks", "x"],
@@ -493,9 +496,8 @@ def test_a_refusal_gives_every_reason_and_the_values_of_a_mask(tmp_path, capsys)
     options = ("--images", PLAIN.images, "--masks", PLAIN.masks)
     assert run("prepare", root, tmp_path / "dst", *options) == 2
     said = capsys.readouterr().err
-    assert (
-        "3 file(s), such as 'images/2.png': no lesion | 2 file(s), such as 'images/0.png'" in said
-    )
+    several = f"3 file(s), such as 'images/2.png': {HEALTHY} | 2 file(s), such as 'images/0.png'"
+    assert several in said
     assert "(it has 3 values (0, 90, 255))" in said and "--threshold 127" in said
     assert run("prepare", root, tmp_path / "dst", *options, "--threshold", 127) == 0  # the remedy
     assert "2 pairs of" in capsys.readouterr().out
@@ -623,3 +625,229 @@ def test_the_search_lists_the_folder_once(tmp_path, monkeypatch, layout, image, 
 
 def test_a_patient_is_found_in_a_path_of_windows():
     assert patient_of("SCANS\\P12\\a.tif", r"(P\d+)/") == "P12"
+
+
+# --- tables of pairs, labels, colours, sizes ---
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Images and masks in no order, and a table that says which belong together."""
+    root = tmp_path / "src"
+    for k in range(6):
+        put(root, f"scans/a/{k}.png", picture(k))
+        put(root, f"rois/x{5 - k}.png", outline((2 + k, 3, 9 + k, 9)))
+    rows = ["image,mask,patient,split,age"]
+    rows += [
+        f"scans/a/{k}.png,rois\\x{5 - k}.png, P{k // 2} ,{'train' if k < 4 else 'test'},50"
+        for k in range(6)
+    ]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows), encoding="utf-8-sig")
+    return root, tmp_path / "pairs.csv", tmp_path / "dst"
+
+
+def test_a_table_says_which_mask_and_patient_belong_to_an_image(listed, capsys):
+    root, table, dst = listed
+    assert run("prepare", root, dst, "--csv", table) == 0
+    assert "6 pairs of 3 patients" in capsys.readouterr().out
+    pairs = PairFolder(dst)
+    assert pairs.patients == ["P0", "P0", "P1", "P1", "P2", "P2"]
+    for k, mask in enumerate(pairs.masks[:, 0]):
+        assert mask.nonzero()[0].tolist() == [2 + k, 3] and mask.sum() == 42
+    assert (dst / "manifest.csv").read_text().splitlines()[1] == "0.png,P0,scans/a/0.png"
+    assert run("prepare", root, dst, "--csv", os.path.relpath(table)) == 0  # the same table
+
+
+def test_a_split_of_the_table_can_be_taken(listed, capsys):
+    root, table, dst = listed
+    assert run("prepare", root, dst, "--csv", table, "--split", "test") == 0
+    assert PairFolder(dst).names == ["4.png", "5.png"]
+    assert run("prepare", root, dst / "no", "--csv", table, "--split", "val") == 2
+    assert "no usable row with split val; there are test, train" in capsys.readouterr().err
+
+
+def test_several_rows_of_an_image_are_several_masks(listed, capsys):
+    root, table, dst = listed
+    rows = table.read_text(encoding="utf-8-sig") + "\nscans/a/0.png,rois/x0.png,P0,train,50"
+    table.write_text(rows)
+    assert run("prepare", root, dst, "--csv", table, "--merge") == 0
+    assert PairFolder(dst).masks[0, 0].sum() == 7 * 6 + 5 * 6  # rows 2 to 8, and 7 to 13
+    assert run("prepare", root, dst.with_name("alone"), "--csv", table) == 0
+    assert "left out 1 file(s), such as 'scans/a/0.png': several masks" in capsys.readouterr().out
+
+
+def test_images_without_a_named_patient_are_their_own(listed, capsys):
+    root, table, dst = listed
+    lines = table.read_text(encoding="utf-8-sig").splitlines()
+    table.write_text("\n".join(",".join(line.split(",")[:2]) for line in lines))
+    assert run("prepare", root, dst, "--csv", table) == 0
+    assert "6 pairs of unknown patients" in capsys.readouterr().out
+    assert run("prepare", root, dst.with_name("by"), "--csv", table, "--patient", r"a/(\d)") == 0
+    assert PairFolder(dst.with_name("by")).patients == list("012345")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.replace("image,", "picture,"), "needs image and mask"),
+        (lambda t: t.replace(",", ";"), "separated by commas; it needs image and mask"),
+        (lambda t: t.replace("scans/a/0.png", ""), "line 2 has no image or no mask; complete it"),
+        (lambda t: t + "\nscans/a/0.png,rois/x5.png,P9,train,50", "two patients, P0 and P9"),
+        (lambda t: t + "\nscans/a/0.png,rois/x5.png", "to two patients, P0 and nobody"),
+        (
+            lambda t: t.replace("scans", "scan"),
+            "scan/a/0.png: the file is not there; correct --csv",
+        ),
+        (lambda t: "image,mask", "has no usable row at all"),
+        (lambda t: "image,mask\n\x00\xff", "is not a CSV table in UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_explained(listed, capsys, change, message):
+    root, table, dst = listed
+    table.write_text(change(table.read_text(encoding="utf-8-sig")), encoding="latin-1")
+    assert run("prepare", root, dst, "--csv", table) == 2
+    line = capsys.readouterr().err
+    assert message in line and str(table) in line and line.count("\n") == 1 and not dst.exists()
+
+
+def test_rows_without_files_are_told(listed, capsys):
+    root, table, dst = listed
+    (root / "rois/x1.png").unlink()
+    assert run("prepare", root, dst, "--csv", table) == 0
+    told = "left out 1 file(s), such as 'rois/x1.png': the file is not there; correct --csv"
+    assert told in capsys.readouterr().out and len(PairFolder(dst)) == 5
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--layout", "busi"), "--csv says which images and masks; leave --layout out"),
+        (("--images", "*.png"), "leave --images and --masks out"),
+        (("--threshold", 3, "--label", 2), "both say what is lesion; give one of them"),
+        (("--label", -1), "--label must be at least 0, not -1"),
+    ],
+)
+def test_options_that_contradict_are_refused(listed, capsys, options, message):
+    root, table, dst = listed
+    assert run("prepare", root, dst, "--csv", table, *options) == 2
+    assert message in capsys.readouterr().err
+    given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--split", "train")
+    assert run("prepare", root, dst, *given) == 2
+    assert "--split chooses rows of a table; give --csv" in capsys.readouterr().err
+
+
+def labelled(root, mode):
+    """Two labels beside each other, as grey values or as numbers of a palette of equal greys."""
+    values = np.zeros((20, 30), np.uint8)
+    values[4:9, 4:9], values[10:15, 4:14] = 1, 2
+    mask = Image.fromarray(values)
+    if mode == "P":
+        mask.putpalette([0, 0, 0, 128, 0, 0, 0, 65, 0])  # red and green of the same luminance
+    put(root, "images/a.png", picture(0))
+    put(root, "masks/a.png", mask)
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+@pytest.mark.parametrize("label, area", [(1, 25), (2, 50), (0, 525)])
+def test_one_label_of_several_is_the_lesion(tmp_path, mode, label, area):
+    labelled(tmp_path / "src", mode)
+    given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--label", label)
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 0
+    assert PairFolder(tmp_path / "dst").masks.sum() == area
+
+
+def test_a_label_of_colours_is_explained(tmp_path, capsys):
+    put(tmp_path / "src", "images/a.png", picture(0))
+    put(tmp_path / "src", "masks/a.png", outline((4, 4, 9, 9), colour=(255, 0, 0)))
+    given = ("--images", PLAIN.images, "--masks", PLAIN.masks)
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given, "--label", 1) == 2
+    assert "the mask has colours and no numbers; leave --label out" in capsys.readouterr().err
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 0  # the remedy
+
+
+@pytest.mark.parametrize("threshold", [(), ("--threshold", 127)])
+def test_dark_lesions_are_inverted(tmp_path, threshold):
+    dark = Image.fromarray(255 - np.asarray(outline((4, 4, 9, 9))))
+    put(tmp_path / "src", "images/a.png", picture(0))
+    put(tmp_path / "src", "masks/a.png", dark)
+    given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--invert", *threshold)
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 0
+    mask = PairFolder(tmp_path / "dst").masks[0, 0]
+    assert mask.sum() == 25 and mask[4, 4] and not mask[3, 4]
+
+
+def test_healthy_pairs_are_kept_if_asked_for(busi, tmp_path):
+    assert run("prepare", busi, tmp_path / "all", "--layout", "busi", "--keep-healthy") == 0
+    pairs = PairFolder(tmp_path / "all")
+    assert "normal (1).png" in pairs.names and len(pairs) == 5
+    assert not pairs.masks[pairs.names.index("normal (1).png")].any()
+    report = json.loads((tmp_path / "all" / "report.json").read_text())
+    assert report["left_out"] == {} and report["mask_area"]["least"] == 0
+    # an image whose mask is missing is no healthy one
+    (busi / "normal/normal (1)_mask.png").unlink()
+    assert run("prepare", busi, tmp_path / "few", "--layout", "busi", "--keep-healthy") == 0
+    assert "normal (1).png" not in PairFolder(tmp_path / "few").names
+
+
+def test_a_channel_of_colours_is_taken_and_luminance_is_told(busi, tmp_path, capsys):
+    assert run("prepare", busi, tmp_path / "grey", "--layout", "busi") == 0
+    told = "note: 4 of 4 images are in colour and become grey (luminance); --channel red|green|blue"
+    assert told in capsys.readouterr().out
+    for k, channel in enumerate(("red", "green", "blue")):
+        dst = tmp_path / channel
+        assert run("prepare", busi, dst, "--layout", "busi", "--channel", channel) == 0
+        assert "in colour" not in capsys.readouterr().out
+        image = PairFolder(dst).images[0, 0]
+        values = np.asarray(picture(1, mode="RGB"))[..., k]
+        assert torch.equal(image, torch.tensor(values).float() / 255 * 2 - 1)
+
+
+def test_grey_in_three_channels_is_no_colour(tmp_path, capsys):
+    """Nor is what JPEG makes of it."""
+    for name, how in (("a.png", {}), ("b.jpg", dict(quality=60))):
+        put(tmp_path / "src", f"images/{name}", picture(0).convert("RGB"), **how)
+        put(tmp_path / "src", f"masks/{name[0]}.png", outline((4, 4, 9, 9)))
+    layout = ("--images", "images/*.*", "--masks", PLAIN.masks)
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *layout) == 0
+    assert "in colour" not in capsys.readouterr().out
+
+
+def test_pairs_can_be_made_small_as_training_would_make_them(tmp_path, capsys):
+    root, whole, small = (tmp_path / name for name in ("src", "whole", "small"))
+    for k in range(3):
+        put(root, f"images/{k}.png", picture(k, (80, 120)))
+        # two pixels of 120 are lost in 16, nine lose more than half in them
+        boxes = ((10, 10, 60, 60), (40, 40, 42, 42), (30, 31, 60, 33))
+        put(root, f"masks/{k}.png", outline(boxes[k], (80, 120)))
+    layout = ("--images", PLAIN.images, "--masks", PLAIN.masks)
+    assert run("prepare", root, whole, *layout) == 0
+    assert "raise the size" not in capsys.readouterr().out
+    assert run("prepare", root, small, *layout, "--size", 16) == 0
+    out = capsys.readouterr().out
+    now, later = PairFolder(small, (16, 16)), PairFolder(whole, (16, 16))
+    assert torch.equal(now.masks, later.masks)
+    assert torch.allclose(now.images, later.images, atol=1e-4)  # written with 16 bits
+    assert later.notes and all(f"note: {note}" in out for note in later.notes)
+
+
+def test_the_contact_sheet_is_even_over_what_was_accepted_and_has_names(tmp_path, monkeypatch):
+    """Of 30 images the first half has no lesion; five are shown, from the first to the last."""
+    for k in range(30):
+        put(tmp_path / "src", f"images/{k:02d}.png", picture(k))
+        put(
+            tmp_path / "src",
+            f"masks/{k:02d}.png",
+            outline((4, 4, 9, 9) if k > 14 else (0, 0, 0, 0)),
+        )
+    sheets = []
+    draw = module.plot.pair_grid
+    monkeypatch.setattr(module, "SHOWN", 5)
+    monkeypatch.setattr(
+        module.plot, "pair_grid", lambda *a, **k: sheets.append((a, k)) or draw(*a, **k)
+    )
+    prepare(tmp_path / "src", tmp_path / "dst", PLAIN)
+    (masks, images), how = sheets[0]
+    assert how["names"] == ["15", "19", "22", "25", "29"] and masks.shape == (5, 1, 96, 96)
+    for name, image in zip(how["names"], images[:, 0]):
+        middle = np.asarray(picture(int(name))).mean() / 127.5 - 1
+        assert abs(image[16:-16].mean() - middle) < 0.02

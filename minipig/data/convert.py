@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from minipig.data.files import write_png
-from minipig.data.images import ImageError, open_image, read_image, read_mask
+from minipig.data.images import ImageError, grey_values, in_colour, open_image, read_mask
 from minipig.data.layouts import MASK_SUFFIXES, Layout, mask_pattern
 
 
@@ -20,8 +20,8 @@ class Unusable(ValueError):
 
 def read_pair(
     src: Path, path: str, masks: list[str], layout: Layout
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image in [0, 1] and its mask, (H, W) float32 and bool.
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Read an image in [0, 1] and its mask, (H, W) float32 and bool; also whether it is coloured.
 
     Raises Unusable, whose text says why, without the names of its files.
     """
@@ -40,8 +40,9 @@ def read_pair(
         if not (src / part).resolve().is_relative_to(src.resolve()):
             raise Unusable("a link to a file outside SRC; copy the file")
     try:
-        image = read_image(src / path)
-        parts = [read_levels(src / mask, layout.threshold) for mask in masks]
+        opened = open_image(src / path)
+        image = grey_values(src / path, opened, layout.channel)
+        parts = [read_levels(src / mask, layout) for mask in masks]
     except ImageError as error:
         which = "image" if error.path == src / path else "mask"
         raise Unusable(
@@ -50,17 +51,37 @@ def read_pair(
     if any(part.shape != image.shape for part in parts):
         raise Unusable("image and mask differ in size")
     mask = np.any(parts, axis=0)
-    if not mask.any():
-        raise Unusable("no lesion")
+    if not mask.any() and not layout.keep_healthy:
+        raise Unusable("no lesion; --keep-healthy keeps such pairs")
     if mask.all():
         raise Unusable("the mask is full")
-    return image, mask
+    return image, mask, in_colour(opened)
 
 
-def read_levels(path: Path, threshold: int | None) -> np.ndarray:
-    """Read a mask (H, W): the larger of its two values, or what is above `threshold`, as bool."""
-    if threshold is None:
-        return read_mask(path)
+def read_levels(path: Path, layout: Layout) -> np.ndarray:
+    """Read a mask (H, W) bool: the larger of two values, or by the layout's threshold or label.
+
+    Raises ImageError.
+    """
+    if layout.label is not None:
+        mask = read_label(path, layout.label)
+    elif layout.threshold is not None:
+        mask = read_above(path, layout.threshold)
+    else:
+        mask = read_mask(path)
+    return ~mask if layout.invert else mask
+
+
+def read_label(path: Path, label: int) -> np.ndarray:
+    """The pixels (H, W) whose value, or number in the palette, is `label`."""
+    image = open_image(path, indices=True)
+    if image.mode == "RGB":
+        raise ImageError(path, "has colours and no numbers", "leave --label out; see --threshold")
+    return np.asarray(image) == label
+
+
+def read_above(path: Path, threshold: int) -> np.ndarray:
+    """The pixels (H, W) above `threshold`; of colours, those of which one channel is."""
     image = open_image(path)
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
     values = values.max(2) if values.ndim == 3 else values  # of colours, the largest channel

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from minipig.data.images import SUFFIXES, fit_into, fit_mask, read_image, read_mask, share_kept
+from minipig.data.images import SUFFIXES, fit_into, grey_values, in_colour, open_image, read_mask
 from minipig.data.manifest import read_patients
 from minipig.data.pairs import Pairs
+from minipig.data.shrunk import Shrunk, by
 
 
 class PairFolder(Pairs):
@@ -35,38 +36,37 @@ class PairFolder(Pairs):
 
         names = [path.name for path in image_paths.values()]
         patients, doubts = read_patients(root, names)
-        images, masks, dim, lost, worn = [], [], [], 0, []
+        images, masks, dim, coloured, shrunk = [], [], [], 0, Shrunk(size)
         for stem in tqdm(image_paths, desc=f"reading {root.name}", disable=None):
             path = image_paths[stem]
-            image = read_image(path)
+            opened = open_image(path)
+            image = grey_values(path, opened)
+            coloured += in_colour(opened)
             mask = read_mask(mask_paths[stem])
             if image.shape != mask.shape:
-                sizes = f"{_by(image)} but {mask_paths[stem]} is {_by(mask)} (height x width)"
-                raise ValueError(f"{path} is {sizes}; both must have the same size")
+                sizes = f"{by(image.shape)} but {mask_paths[stem]} is {by(mask.shape)}"
+                remedy = "both must have the same size"
+                raise ValueError(f"{path} is {sizes} (height x width); {remedy}")
             if size is None and images and image.shape != images[0].shape:
-                sizes = f"{_by(image)} but the first image is {_by(images[0])}"
+                sizes = f"{by(image.shape)} but the first image is {by(images[0].shape)}"
                 raise ValueError(f"{path} is {sizes}; give size=(height, width)")
             images.append(fit_into(image, size, fill=image.min()))
-            masks.append(fit_mask(mask, size))
-            lost += bool(mask.any() and not masks[-1].any())
-            if masks[-1].any() and share_kept(mask, masks[-1]) < 0.5:
-                worn.append(_survives(mask, size))
+            masks.append(shrunk.fit(mask))
             if image.max() < 0.25:
                 dim.append(image.max())
 
         images, masks = np.stack(images)[:, None], np.stack(masks)[:, None]
         super().__init__(torch.from_numpy(masks), torch.from_numpy(images * 2 - 1), names, patients)
-        empty = int((~masks.any((1, 2, 3))).sum()) - lost
+        empty = int((~masks.any((1, 2, 3))).sum()) - shrunk.lost
         full = int(masks.all((1, 2, 3)).sum())
-        at = _by(masks[0, 0])
-        lost_at = f"too small to be seen at {at}; raise the size"
-        for what, count in (f"empty at {at}", empty), (f"full at {at}", full), (lost_at, lost):
+        at = by(masks.shape[2:])
+        for what, count in (f"empty at {at}", empty), (f"full at {at}", full):
             if count:
                 self.notes.append(f"{count} of {len(self)} masks are {what}")
-        if worn:
-            remedy = f"{_by(np.zeros(max(worn)))} would keep more"
-            lose = f"{len(worn)} of {len(self)} masks lose more than half of their area at {at}"
-            self.notes.append(f"{lose}; raise the size: {remedy}")
+        self.notes += shrunk.notes(len(self))
+        if coloured:
+            grey = f"{coloured} of {len(self)} images are in colour and become grey (luminance)"
+            self.notes.append(f"{grey}; minipig prepare --channel takes one channel")
         if dim:
             share = f"the brightest pixel is at most {max(dim):.1%} of the largest possible value"
             remedy = "rescale files of fewer bits, such as 12 bits stored as 16"
@@ -76,14 +76,6 @@ class PairFolder(Pairs):
             kinds = " ".join(sorted(SUFFIXES))
             self.notes.append(f"{some}; images and masks have one of the endings {kinds}")
         self.notes += doubts
-
-
-def _survives(mask: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
-    """The size, doubled until it keeps half of the mask's area or is no smaller than the file."""
-    smaller = size[0] < mask.shape[0] or size[1] < mask.shape[1]
-    if smaller and share_kept(mask, fit_mask(mask, size)) < 0.5:
-        return _survives(mask, (2 * size[0], 2 * size[1]))
-    return size
 
 
 def _list_images(folder: Path) -> tuple[dict[str, Path], list[Path]]:
@@ -101,7 +93,3 @@ def _list_images(folder: Path) -> tuple[dict[str, Path], list[Path]]:
             other = found[path.stem].name
             raise ValueError(f"{path} and {other} have the same name; keep one of them")
     return found, others
-
-
-def _by(array: np.ndarray) -> str:
-    return f"{array.shape[0]}x{array.shape[1]}"

@@ -8,6 +8,8 @@ from PIL import Image
 
 SUFFIXES = {".png", ".tif", ".tiff", ".bmp", ".pgm", ".jpg", ".jpeg"}
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF tags: 0 is white; 2: a sign
+CHANNELS = ("red", "green", "blue")
+TRACE = 24  # of 255: how far the channels of a grey image may differ
 ORIENTATION = 0x0112  # the EXIF tag: 1 is upright, 2 to 8 are rotated or mirrored
 
 
@@ -24,10 +26,12 @@ class ImageError(ValueError):
         self.kind = f"{problem}; {remedy}"
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path, indices: bool = False) -> Image.Image:
     """Read one upright, opaque image, of mode 1, L, RGB, F or one of I (16 or 32 bits).
 
-    Raises ImageError unless the pixels are those that a viewer shows: image and mask must agree.
+    A TIFF whose 0 is white is inverted, as a viewer does. indices: of a palette, keep the numbers
+    of its colours, mode P. Raises ImageError unless the pixels are those that a viewer shows: image
+    and mask must agree.
     """
     if path.exists() and not path.is_file():  # reading a pipe would never end
         raise ImageError(path, "is not a file", "remove it")
@@ -42,6 +46,8 @@ def open_image(path: Path) -> Image.Image:
                 tags = getattr(image, "tag_v2", {})
             clear = image.mode[-1] in "Aa" or "transparency" in image.info
             clear = clear and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+            if indices and image.mode == "P":
+                return image
             if image.mode in ("P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
                 image = image.convert("RGB")
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -67,12 +73,20 @@ def open_image(path: Path) -> Image.Image:
     return image
 
 
-def read_image(path: Path) -> np.ndarray:
-    """(H, W) float32 in [0, 1]: 8 bits over 255, 16 bits over 65535; colours by luminance.
+def in_colour(image: Image.Image) -> bool:
+    """Whether an opened image has colours, more than the traces that JPEG leaves in grey."""
+    if image.mode != "RGB":
+        return False
+    values = np.asarray(image).astype(np.int16)
+    return bool((values.max(2) - values.min(2)).max() > TRACE)
 
-    A TIFF whose 0 is white is inverted, as a viewer does. Raises ImageError.
+
+def grey_values(path: Path, image: Image.Image, channel: str | None = None) -> np.ndarray:
+    """An image that `open_image` has read: (H, W) float32 in [0, 1].
+
+    8 bits over 255, 16 bits over 65535. channel: the one of CHANNELS to take from colours; None:
+    their luminance. Raises ImageError.
     """
-    image = open_image(path)
     if image.mode.startswith("I"):  # 16 bits are I;16 or, from PGM, 32-bit integers
         values = np.asarray(image).astype(np.float32)
         if values.min() >= 0 and values.max() <= 65535:
@@ -80,6 +94,8 @@ def read_image(path: Path) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         remedy = "save it with 8 or 16 bits"
         raise ImageError(path, "has 32-bit or floating-point values", remedy)
+    if channel and image.mode == "RGB":
+        return np.asarray(image.getchannel(CHANNELS.index(channel))).astype(np.float32) / 255
     return np.asarray(image.convert("L")).astype(np.float32) / 255
 
 
@@ -91,8 +107,8 @@ def read_mask(path: Path) -> np.ndarray:
     if len(levels) > 2:
         some = ", ".join(map(str, levels[:5])) + (", ..." if len(levels) > 5 else "")
         remedy = (
-            "a mask must hold two: give minipig prepare --threshold 127 (blurred or JPEG masks) "
-            "or 0 (labels)"
+            "a mask must hold two: give minipig prepare --threshold 127 (blurred or JPEG masks), "
+            "--threshold 0 (all labels) or --label N (one of them)"
         )
         detail = f"has {len(levels)} values ({some})"
         raise ImageError(path, "has more than two values", remedy, detail)
@@ -108,12 +124,6 @@ def read_mask(path: Path) -> np.ndarray:
 def fit_mask(mask: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     """A mask (H, W) bool fitted into `size`: lesion where at least half of a pixel is."""
     return fit_into(mask.astype(np.float32), size, fill=0) >= 0.5
-
-
-def share_kept(mask: np.ndarray, small: np.ndarray) -> float:
-    """The share of a lesion's area that is left in `small`, the mask fitted into another size."""
-    scale = min(new / old for new, old in zip(small.shape, mask.shape))
-    return float(small.sum() / (mask.sum() * scale**2))
 
 
 def fit_into(image: np.ndarray, size: tuple[int, int] | None, fill: float) -> np.ndarray:

@@ -24,16 +24,28 @@ class Layout:
     {folder} and {stem} are those of the image, {*} is the text that the first * in the file name of
     `images` stands for, {**} the folders that its ** stands for, and * finds several masks.
     patient: a regular expression, searched in the image's path; the patient is its first non-empty
-    group, or the match if it has no groups; None: each image is its own patient. threshold: larger
-    values are lesion; None: a mask must have two values. merge: join several masks of an image.
-    Endings match in small letters and in capitals.
+    group, or the match if it has no groups; None: each image is its own patient. Endings match in
+    small letters and in capitals. csv: instead of all this, a table, see pair_table.py; split: only
+    its rows of this split.
+
+    threshold: larger values are lesion; label: this value is; None: a mask must have two values, of
+    which the larger is. invert: the other pixels are. merge: join several masks of an image.
+    keep_healthy: also pairs whose mask has no lesion. channel: of images in colour, "red", "green"
+    or "blue"; None: luminance. size: fit pairs into (height, width); None: as they are.
     """
 
-    images: str
-    masks: str
+    images: str = ""
+    masks: str = ""
     patient: str | None = None
+    csv: str | None = None
+    split: str | None = None
     threshold: int | None = None
+    label: int | None = None
+    invert: bool = False
     merge: bool = False
+    keep_healthy: bool = False
+    channel: str | None = None
+    size: tuple[int, int] | None = None
 
 
 LAYOUTS = {

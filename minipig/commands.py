@@ -4,8 +4,11 @@ import argparse
 import io
 import os
 import re
+import signal
 import sys
-from contextlib import redirect_stdout
+import threading
+import time
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -81,9 +84,13 @@ def pair_config(args: argparse.Namespace) -> Config:
 
 
 def demo(args: argparse.Namespace, device: torch.device) -> list[Path]:
-    out = args.out or Path("runs/demo")
+    out = args.out or Path("runs/quick" if args.quick else "runs/demo")
+    if args.quick:
+        args.preset, args.synthetic, args.solver, args.sampling_steps = "tiny", 64, "quick", 15
+        args.steps = args.steps or 150  # too few for the trial of number formats
     run_demo(out, Demo(pair_config(args), **given(args, Demo)), device)
-    print(f"results in {out}: synthetic/, samples.png, figure_3.png, metrics.json, config.json")
+    metrics = "" if args.quick else " metrics.json,"
+    print(f"results in {out}: synthetic/, samples.png, figure_3.png,{metrics} config.json")
     return [out, out / "pair"]
 
 
@@ -230,6 +237,37 @@ def no_compiler(error: Exception, args: argparse.Namespace) -> bool:
     return getattr(args, "compile", False) and "compiler" in str(error).lower()
 
 
+def tell_torchrun(line: str) -> bool:
+    """Leave an error to torchrun, if it started this process: its report ends with the first."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not path:
+        return False
+    more = {"py_callstack": line, "timestamp": str(int(time.time()))}
+    write_json(Path(path), {"message": {"message": line, "extraInfo": more}})
+    return True
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which a cluster ends a job: what Ctrl-C would save is saved."""
+
+
+@contextmanager
+def terminable():
+    """Make SIGTERM raise Terminated while this block runs."""
+    if threading.current_thread() is not threading.main_thread():  # only it may
+        yield
+        return
+
+    def stop(*_):
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Both:
     """Standard output that is also kept, for the report."""
 
@@ -253,7 +291,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{only}; start {args.command} without torchrun")
         device = pick_device(getattr(args, "device", None))
         said = Both(sys.stdout, io.StringIO())
-        with process_group(device), open(os.devnull, "w") as nowhere:
+        with terminable(), process_group(device), open(os.devnull, "w") as nowhere:
             with redirect_stdout(nowhere if rank()[0] > 0 else said):  # process 0 prints
                 shown = COMMANDS[args.command](args, device)
                 if shown and rank()[0] == 0:
@@ -263,12 +301,14 @@ def run(args: argparse.Namespace) -> int:
         memory = re.search("out of memory|allocate memory", str(error))
         if isinstance(error, RuntimeError) and not (memory or no_compiler(error, args)):
             raise  # a defect, not the input
-        print(f"minipig: {explain(error, args)}", file=sys.stderr)
+        line = f"minipig: {explain(error, args)}"
+        if not tell_torchrun(line):
+            print(line, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         then = "repeat the same command to resume"
         if args.command == "bench" and not (args.solvers or args.completions):
             then = f"what was measured is in {args.out}"
         print(f"minipig: stopped; {then}", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
     return 0

@@ -86,7 +86,7 @@ def loss_curves(
 
     held_out: {name: {step: loss}}, as points; the lowest of each is larger.
     """
-    fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+    fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
     for i, (name, values) in enumerate(losses.items()):
         w = max(1, min(window, len(values) // 4))
         mean = np.convolve(values, np.ones(w) / w, mode="valid")
@@ -95,12 +95,13 @@ def loss_curves(
         if points := (held_out or {}).get(name):
             marker = dict(color=f"C{i}", marker="osD^"[i % 4], linestyle="none")
             at, values = zip(*sorted(points.items()))
-            ax.plot(at, values, markersize=3, **marker, label=f"{name}, held out")
             best = min(points, key=points.get)
+            marker = dict(color=f"C{i}", marker="osD^"[i % 4], linestyle="none")
+            label = f"{name}, held out;\nlowest at step {best}"
+            ax.plot(at, values, markersize=3, **marker, label=label)
             edge = dict(markersize=9, markerfacecolor="none", markeredgewidth=1.5)
             ax.plot(best, points[best], **marker, **edge)
-            ax.annotate(f"lowest: {best}", (best, points[best]), (0, 8), textcoords="offset points")
     ax.set(title="losses", xlabel="training step", ylabel="mean squared error in the noise")
     ax.set_yscale("log")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves
     return fig

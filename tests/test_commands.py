@@ -129,6 +129,19 @@ def test_demo_in_miniature(tmp_path, monkeypatch, capsys):
     assert figure.stat().st_mtime_ns == drawn  # it is not drawn again
 
 
+def test_a_quick_demo_ends_with_samples_and_says_what_it_left_out(tmp_path, capsys):
+    command = ["demo", "--quick", "--pairs", 8, "--size", 16, "--steps", 2, "--out", tmp_path]
+    assert run(*command) == 0
+    told = capsys.readouterr().out
+    assert "left out, since this was quick: whether masks and slices agree, and whether" in told
+    results = told.splitlines()[-2].removeprefix(f"results in {tmp_path}: ").split(", ")
+    assert all((tmp_path / name).exists() for name in results)
+    assert len(PairFolder(tmp_path / "synthetic")) == 64
+    assert not {"metrics.json", "segmenters"} & {path.name for path in tmp_path.iterdir()}
+    assert run(*command) == 0  # it resumes
+    assert "quick" in refused(capsys, *[word for word in command if word != "--quick"])
+
+
 def test_train_and_sample_on_a_folder(trained, capsys):
     five = sampled(trained, trained / "five", "-n", 5, "--batch", 2)
     assert five.size == (16, 16) and len(five) == 5 and (trained / "five" / "figure_3.png").exists()

@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import re
-import resource
 import signal
 import time
 from contextlib import suppress
@@ -30,6 +29,7 @@ from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.runner import run_table
 from minipig.training import loop, run
 
+resource = pytest.importorskip("resource", reason="Windows has neither limits nor fork servers")
 EVERY = 10  # steps from checkpoint to checkpoint, here
 SMALL = dict(preset="tiny", size=(16, 16), pairs=20, folds=2, steps=12, batch=4, synthetic=4)
 SEGMENTER = dict(segmenter_steps=12, segmenter_batch=4)
@@ -45,6 +45,11 @@ def train_command(out):
 def sample_command(trained, out):
     options = "-n 192 --sampling-steps 6 --out".split()
     return main(["sample", str(trained), *options, str(out)])
+
+
+def prepare_command(src, out):
+    layout = ["--images", "images/*.png", "--masks", "masks/{stem}.png", "--patient", "(P[0-9]+)"]
+    return main(["prepare", str(src), str(out), *layout])
 
 
 def table_command(out):
@@ -150,13 +155,23 @@ def trained(tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    root = tmp_path_factory.mktemp("published")
+    phantoms(200, (64, 64)).save(root)
+    return root
+
+
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.faults)])
-@pytest.mark.parametrize("name", ["train", "sample", "table"])
-def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(tmp_path, trained, name, kills):
+@pytest.mark.parametrize("name", ["train", "sample", "table", "prepare"])
+def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(
+    tmp_path, trained, published, name, kills
+):
     command = {
         "train": train_command,
         "sample": partial(sample_command, trained),
         "table": table_command,
+        "prepare": partial(prepare_command, published),
     }[name]
     rng = np.random.default_rng(kills)
     start = time.monotonic()
@@ -194,11 +209,12 @@ def last_line(out):
     return line
 
 
-def test_interrupted_it_saves_the_very_step(tmp_path, trained):
+@pytest.mark.parametrize("sign, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_saves_the_very_step(tmp_path, trained, sign, status):
     out = tmp_path / "run"
     worker = Child(train_command, out)
     worker.wait_for(23)
-    assert worker.end(signal.SIGINT) == 130
+    assert worker.end(sign) == status
     assert worker.lost() == 0 and load_checkpoint(out / "model_x.ckpt", {"step"})["step"] % EVERY
     line = last_line(out)
     assert line == "minipig: stopped; repeat the same command to resume"

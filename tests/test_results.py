@@ -10,6 +10,7 @@ from scipy import stats
 
 from minipig.evidence.tables.hypotheses import gain, hypotheses, replicas
 from minipig.evidence.tables.protocol import Protocol
+from minipig.training.curves import read_curves
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "data_samples" / "results"
@@ -177,6 +178,28 @@ def test_the_solvers():
         paired = summary[name][key]
         text = f"{paired['difference']:+.{digits}f} ± {paired['difference_error']:.{digits}f}"
         assert text.replace("0.", ".").replace("-", "−") == told and told in PAGE
+
+
+def test_held_out_losses():
+    losses, points = read_curves(RESULTS / "held_out")
+    text = " ".join(PAGE.split())
+    x, y = (points[name] for name in ("model_x", "model_y"))
+    assert min(y, key=y.get) == 600 and min(x, key=x.get) == 2400 and max(x) == max(y) == 3000
+    for value in (y[600], y[3000], x[2400], x[3000], np.mean(losses["model_y"][-100:])):
+        assert short(f"{value:.4f}") in text
+    assert 2.8 < y[3000] / y[600] < 3.2
+    rows = table_below("weights | samples nearer")
+    for keep in ("best", "last"):
+        run = RESULTS / "held_out" / keep
+        found = json.loads((run / "agreement.json").read_text())["details"]
+        close = json.loads((run / "novelty.json").read_text())["close"]
+        mine, real = (
+            short(f"{found[k]['mean']:.3f} ± {found[k]['error']:.3f}")
+            for k in ("synthetic", "fresh")
+        )
+        assert rows[keep] == [f"{100 * close:.0f} %", mine] and f"pairs: {real})" in text
+        config = json.loads((run / "config.json").read_text())["config"]
+        assert (config["keep"], config["steps"], config["seed"]) == (keep, 3000, 20)
 
 
 def test_the_bench():

@@ -121,11 +121,10 @@ def claim_folder(
         write_json(path, {"config": ours, "versions": versions})
         return
     try:
-        theirs = (defaults or {}) | dict(json.loads(path.read_text())["config"])
+        theirs = _flat(defaults or {}) | _flat(dict(json.loads(path.read_text())["config"]))
     except (ValueError, KeyError, TypeError) as error:
         problem = f"{path} is not a configuration of minipig; give another {option}"
         raise ValueError(problem) from error
-    theirs = _flat(theirs)
     ours = _flat(ours)
     differ = "; ".join(
         f"{k} {theirs.get(k)!r:.80} there, {ours.get(k)!r:.80} here"

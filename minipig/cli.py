@@ -182,7 +182,7 @@ def train(sub: Parser) -> None:
     option(sub, "--format", "number format", shown="the faster one here", choices=FORMATS)
     switch(sub, "--recompute", "less memory, more time; used anyway if memory is short")
     output(sub, "runs/DATA")
-    names = "data preset rule schedule pairs holdout keep seed".split()
+    names = "data preset rule schedule pairs holdout keep mirror seed".split()
     sub.set_defaults(**dict.fromkeys(names))  # not given: those shown, or those of --from
 
 
@@ -231,7 +231,7 @@ def prepare(sub: Parser) -> None:
     number(sub, "--threshold", "pixels above N are lesion", shown="masks must have two values")
     number(sub, "--label", "pixels of value N are lesion, of masks with several labels")
     option(sub, "--channel", "of colours", shown="their luminance", choices=CHANNELS)
-    size(sub, "make pairs smaller", shown="as they are")
+    size(sub, "fit pairs into this size", shown="as they are")
     for name, what in (
         ("--invert", "lesion is dark in the masks"),
         ("--merge", "join an image's masks"),

@@ -34,7 +34,7 @@ from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.extras.solvers import SOLVERS
 from minipig.training.config import SETTINGS, Config, load_data
 from minipig.training.devices import pick_device, process_group, rank, several_processes
-from minipig.training.run import load_pair, train_pair, weights_of
+from minipig.training.run import load_pair, load_start, train_pair, weights_of
 from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
 from minipig.training.speed import Speed
 from minipig.worlds.verdict import BESIDE
@@ -62,21 +62,26 @@ def pair_config(args: argparse.Namespace) -> Config:
     if start is None:
         preset = options.get("preset", Config.preset)
         return Config(**{"holdout": HOLDOUT} | SETTINGS[preset] | options)
-    before = load_pair(start)[1]
+    before = load_start(start).config
     config = replace(before, rate=GO_ON * before.rate, start=weights_of(start))
     config = replace(config, **options)
     for name in ("preset", "schedule"):
         if getattr(config, name) != getattr(before, name):
             problem = f"{start} has networks of --{name} {getattr(before, name)}"
             raise ValueError(f"{problem}, not {getattr(config, name)}; leave --{name} out")
-    if config.data == before.data:
-        drawn = config.data == "phantom"  # those of another seed are other patients
-        same = ("holdout", "pairs") if drawn else ("holdout", "seed")
-        changed = any(getattr(config, name) != getattr(before, name) for name in same)
-        if changed and not (drawn and config.seed != before.seed):
-            problem = f"other patients of {config.data} were held out from {start}"
-            remedy = f"leave {' and '.join('--' + name for name in same)} out"
-            raise ValueError(f"{problem}; {remedy}, or give other --data")
+    drawn = config.data == before.data == "phantom"
+    if drawn and config.seed != before.seed:  # other patients
+        return config
+    if not drawn and Path(config.data).resolve() != Path(before.data).resolve():
+        return config
+    if before.holdout == 0 < config.holdout:
+        problem = f"{start} was trained on all patients of {config.data}, so none can be held out"
+        raise ValueError(f"{problem}; leave --holdout out, or give other --data")
+    same = ("holdout", "pairs") if drawn else ("holdout", "seed")
+    if before.holdout and any(getattr(config, n) != getattr(before, n) for n in same):
+        problem = f"other patients of {config.data} were held out from {start}"
+        remedy = f"leave {' and '.join('--' + name for name in same)} out"
+        raise ValueError(f"{problem}; {remedy}, or give other --data")
     return config
 
 
@@ -107,7 +112,7 @@ def train(args: argparse.Namespace, device: torch.device) -> list[Path]:
         print(f"note: {note}")
     low = args.format and args.format == "bfloat16"
     speed = Speed(args.accumulate, args.compile, low, recompute=args.recompute or None)
-    start = args.start and load_pair(args.start)[0]
+    start = args.start and load_start(args.start)
     train_pair(out, config, pairs, device, speed, held_out, start)
     print(f"next: minipig sample {out}")
     return [out]
@@ -147,7 +152,10 @@ def prepare_folder(args: argparse.Namespace, device: torch.device) -> None:
         raise ValueError(f"give --images and --masks, --csv, or --layout {' or '.join(LAYOUTS)}")
     if args.layout and args.csv:
         raise ValueError("--csv says which images and masks; leave --layout out")
-    layout = replace(LAYOUTS[args.layout], **options) if args.layout else Layout(**options)
+    known = LAYOUTS[args.layout] if args.layout else Layout()
+    if args.label is not None:  # instead of the layout's own threshold
+        known = replace(known, threshold=None)
+    layout = replace(known, **options)
     print(summary(prepare(args.src, args.out, layout), args.out))
     print(f"report: {args.out}/report.json; some pairs: {args.out}/contact.png")
     print(f"next: minipig train --data {args.out}")
@@ -295,7 +303,8 @@ def run(args: argparse.Namespace) -> int:
             with redirect_stdout(nowhere if rank()[0] > 0 else said):  # process 0 prints
                 shown = COMMANDS[args.command](args, device)
                 if shown and rank()[0] == 0:
-                    path = write_report(shown, args.line, said.text.getvalue())
+                    name = args.command if args.command.startswith("table") else "report"
+                    path = write_report(shown, args.line, said.text.getvalue(), f"{name}.html")
                     print(f"report: {path}")
     except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
         memory = re.search("out of memory|allocate memory", str(error))

@@ -227,7 +227,7 @@ def test_large_presets_take_two_training_and_two_sampling_steps(tmp_path, preset
 
 def test_a_training_goes_on_from_a_run_with_its_settings(tmp_path, capsys):
     options = ("--preset", "tiny", "--pairs", 12, "--size", 16, "--steps", 3, "--batch", 2)
-    options += ("--holdout", 0.25, "--seed", 3, "--device", "cpu")
+    options += ("--holdout", 0.25, "--seed", 3, "--device", "cpu", "--mirror")
     assert run("train", *options, "--keep", "best", "--out", tmp_path / "run") == 0
     assert "held-out loss" in capsys.readouterr().out
     assert run("train", "--from", tmp_path / "run", "--steps", 4, "--out", tmp_path / "on") == 0
@@ -258,6 +258,39 @@ def test_a_training_goes_on_from_a_run_with_its_settings(tmp_path, capsys):
 def test_what_does_not_fit_the_run_is_refused(trained, capsys, options, message):
     line = refused(capsys, "train", "--from", trained, *options, "--out", trained / "on")
     assert re.search(message, line)
+
+
+def test_images_that_were_held_out_are_not_trained_on_afterwards(trained, folder, tmp_path, capsys):
+    """Whatever the folder is called, whatever has been added to it, and whatever came between."""
+    twin = shutil.copytree(folder, tmp_path / "twin")
+    other = ("--data", tmp_path / "other")
+    phantoms(12, (16, 16), seed=5).save(tmp_path / "other")
+    assert run("train", "--from", trained, *other, "--out", tmp_path / "between") == 0
+    for start in (trained, tmp_path / "between"):
+        for options in (("--seed", 3), ("--holdout", 0)):
+            again = ("train", "--from", start, "--data", twin, *options, "--out", tmp_path / "on")
+            line = refused(capsys, *again)
+            assert re.search("[1-9][0-9]* images that were held out from .*, such as S0P", line)
+    same = ("--data", f"{folder}/", "--seed", 3)
+    assert "were held out from" in refused(capsys, "train", "--from", trained, *same)
+    assert run("train", "--from", trained, "--data", twin, "--out", tmp_path / "on") == 0
+
+
+def test_of_a_run_on_all_patients_none_can_be_held_out(tmp_path, capsys):
+    out = tmp_path / "all"
+    assert run("train", *TINY, "--pairs", 8, "--holdout", 0, "--out", out) == 0
+    line = refused(capsys, "train", "--from", out, "--holdout", 0.5)
+    assert f"{out} was trained on all patients of phantom, so none can be held out; leave" in line
+    assert run("train", "--from", out, "--seed", 3, "--out", tmp_path / "on") == 0
+
+
+def test_a_rule_that_has_changed_does_not_keep_its_weights_from_going_on(tmp_path, my_rule):
+    options = (*TINY, "--pairs", 8, "--holdout", 0, "--rule", f"{my_rule}:Mine")
+    assert run("train", *options, "--out", tmp_path / "run") == 0
+    my_rule.write_text(OWN.replace("0.5", "0.25"))
+    for name, rule in (("same", f"{my_rule}:Mine"), ("other", "clean")):
+        on = ("--rule", rule, "--out", tmp_path / name)
+        assert run("train", "--from", tmp_path / "run", *on) == 0
 
 
 def test_a_run_that_is_not_there_cannot_be_gone_on_from(tmp_path, capsys):

@@ -2,8 +2,12 @@
 
 import json
 import re
+import shutil
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +21,7 @@ from minipig.rules import Matched
 from minipig.schedule import Schedule
 from minipig.seeds import seeded_network
 from minipig.training import held_out as module
+from minipig.training import run as run_file
 from minipig.training.config import Config, load_data
 from minipig.training.curves import read_curves, write_curves
 from minipig.training.held_out import MEASURED, HeldOut, steps_between
@@ -25,7 +30,7 @@ from minipig.training.run import load_pair, train_pair
 from minipig.unet import PRESETS, PairedUNet
 
 LINEAR = Schedule.linear()
-CONFIG = Config(pairs=24, size=(16, 16), preset="tiny", steps=6, batch=4, holdout=0.4)
+CONFIG = Config(pairs=24, size=(16, 16), preset="tiny", steps=6, batch=4, rate=1.0, holdout=0.4)
 KNOWN, OTHERS = split(phantoms(24, (16, 16)), (0.6, 0.4))
 
 
@@ -157,17 +162,18 @@ def test_a_killed_training_ends_with_the_same_measurements(tmp_path, killed_at):
     def steps(place):
         return fit(network(), model_x_loss, KNOWN, training, tmp_path / place, every=2)
 
+    def until_killed():
+        with closing(steps("killed")) as all_steps:
+            yield from takewhile(lambda progress: progress.step < killed_at, all_steps)
+
     calm, _ = trained(tmp_path / "calm.best", steps("calm"))
-    for progress in steps("killed"):
-        if progress.step == killed_at:  # it is never measured
-            break
+    for _ in measured(tmp_path / "killed.best").watch(until_killed(), 2, 64):
+        pass
     again, last = trained(tmp_path / "killed.best", steps("killed"))
-    missed = [s for s in (2, 4) if s < killed_at]
-    assert set(again.losses) == {2, 4, 6} - set(missed) and last.step == 6
-    assert {s: calm.losses[s] for s in again.losses} == again.losses
+    assert again.losses == calm.losses and list(calm.losses) == [2, 4, 6] and last.step == 6
     third = measured(tmp_path / "killed.best")
     assert third.losses == again.losses and third.best == again.best
-    assert all(torch.equal(w, again.weights[k]) for k, w in third.weights.items())
+    assert all(torch.equal(w, calm.weights[k]) for k, w in third.weights.items())
 
 
 def test_other_pairs_are_refused(tmp_path):
@@ -182,16 +188,17 @@ def test_a_loss_that_turns_is_told_and_one_that_trembles_is_not(tmp_path):
     assert others.summary(300) == "held-out loss 0.2100, lowest 0.2000 at step 200"
     others.losses[400] = 0.22
     text = others.summary(400)
-    assert text.endswith("at step 200: since then it learns its training pairs by heart")
+    end = "at step 200: since then it learns its training pairs by heart (see --keep)"
+    assert text.endswith(end)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run that turns at once: a copier of 14 slices, each weights' choice."""
+    """A training at too high a rate, measured after each step; by either choice of weights."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MEASURED", 16)
-        patch.setattr(module, "TIMES", 6)
+        patch.setattr(run_file, "steps_between", lambda steps, batch: 1)
         for keep in ("best", "last"):
             out = tmp_path_factory.mktemp("runs") / keep
             config = replace(CONFIG, keep=keep, rule="matched")
@@ -209,6 +216,7 @@ def test_a_run_keeps_the_weights_that_it_was_asked_to_keep(runs):
             best = load_checkpoint(run / f"{name}.best", {"weights"})["weights"]
             last = load_checkpoint(run / f"{name}.ckpt", {"average"})["average"]
             kept = best if keep == "best" else last
+            assert any(not torch.equal(best[k], last[k]) for k in best)
             assert all(torch.equal(w, kept[k].half().float()) for k, w in net.state_dict().items())
 
 
@@ -240,3 +248,16 @@ def test_the_choice_is_part_of_the_configuration(runs):
         train_pair(runs["best"], config, known, torch.device("cpu"), held_out=others)
     with pytest.raises(ValueError, match="keep must be best or last, not first"):
         replace(CONFIG, keep="first")
+    with pytest.raises(ValueError, match="--keep best needs held-out patients; give --holdout"):
+        replace(CONFIG, keep="best", holdout=0.0)
+
+
+def test_measurements_that_are_lost_are_not_begun_anew(runs, tmp_path, monkeypatch):
+    """The last weights would be taken for the best."""
+    monkeypatch.setattr(run_file, "steps_between", lambda steps, batch: 1)
+    run = Path(shutil.copytree(runs["best"], tmp_path / "copy"))
+    (run / "model_y.best").unlink()
+    config = replace(CONFIG, keep="best", rule="matched")
+    known, others = load_data(config)
+    with pytest.raises(ValueError, match="model_y.best is missing; delete model_y.ckpt to train"):
+        train_pair(run, config, known, torch.device("cpu"), held_out=others)

@@ -660,7 +660,11 @@ def test_a_table_says_which_mask_and_patient_belong_to_an_image(listed, capsys):
 
 def test_a_split_of_the_table_can_be_taken(listed, capsys):
     root, table, dst = listed
+    assert run("prepare", root, dst.with_name("both"), "--csv", table) == 0
+    told = "note: all splits of the table are used: 4 of train, 2 of test; --split takes one"
+    assert told in capsys.readouterr().out
     assert run("prepare", root, dst, "--csv", table, "--split", "test") == 0
+    assert "note: rows of other splits are left out: 4 of train" in capsys.readouterr().out
     assert PairFolder(dst).names == ["4.png", "5.png"]
     assert run("prepare", root, dst / "no", "--csv", table, "--split", "val") == 2
     assert "no usable row with split val; there are test, train" in capsys.readouterr().err
@@ -686,11 +690,44 @@ def test_images_without_a_named_patient_are_their_own(listed, capsys):
     assert PairFolder(dst.with_name("by")).patients == list("012345")
 
 
+def test_an_image_of_which_a_mask_is_missing_is_left_out(listed, capsys):
+    root, table, dst = listed
+    table.write_text(
+        table.read_text(encoding="utf-8-sig") + "\nscans/a/0.png,rois/no.png,P0,train,50"
+    )
+    assert run("prepare", root, dst, "--csv", table, "--merge") == 0
+    assert "0.png" not in PairFolder(dst).names and len(PairFolder(dst)) == 5
+    assert "such as 'rois/no.png': the file is not there" in capsys.readouterr().out
+
+
+def test_repeated_and_empty_rows_capitals_and_absolute_paths_do_no_harm(listed, capsys):
+    root, table, dst = listed
+    text = table.read_text(encoding="utf-8-sig").replace(
+        "image,mask,patient", "Image, MASK ,Patient"
+    )
+    link = root.with_name("link")
+    link.symlink_to(root)
+    again = f"\n,,,,\n{root}/scans/a/0.png,{link}/rois/x5.png,P0,train,50"
+    table.write_text(text + again)
+    assert run("prepare", link, dst, "--csv", table) == 0
+    assert PairFolder(dst).patients == ["P0", "P0", "P1", "P1", "P2", "P2"]
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_rows_that_name_no_patient_are_told(listed, capsys):
+    root, table, dst = listed
+    table.write_text(table.read_text(encoding="utf-8-sig").replace(" P1 ", ""))
+    assert run("prepare", root, dst, "--csv", table) == 0
+    told = "note: 2 images name no patient; each counts as one of its own"
+    assert told in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda t: t.replace("image,", "picture,"), "needs image and mask"),
-        (lambda t: t.replace(",", ";"), "separated by commas; it needs image and mask"),
+        (lambda t: t.replace("image,", "picture,"), "it needs image and mask"),
+        (lambda t: t.replace(",", ";"), "it needs image and mask, separated by commas"),
+        (lambda t: "", "has the columns no columns; it needs"),
         (lambda t: t.replace("scans/a/0.png", ""), "line 2 has no image or no mask; complete it"),
         (lambda t: t + "\nscans/a/0.png,rois/x5.png,P9,train,50", "two patients, P0 and P9"),
         (lambda t: t + "\nscans/a/0.png,rois/x5.png", "to two patients, P0 and nobody"),
@@ -756,6 +793,54 @@ def test_one_label_of_several_is_the_lesion(tmp_path, mode, label, area):
     assert PairFolder(tmp_path / "dst").masks.sum() == area
 
 
+def test_a_label_that_is_not_there_names_those_that_are(tmp_path, capsys):
+    labelled(tmp_path / "src", "L")
+    given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--label", 3)
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 2
+    line = capsys.readouterr().err
+    assert "(its mask has the values 0, 1, 2): no pixel has the value 3 of --label; --keep" in line
+
+
+def test_a_label_of_grey_in_three_channels_is_read(tmp_path):
+    labelled(tmp_path / "src", "L")
+    mask = tmp_path / "src/masks/a.png"
+    Image.open(mask).convert("RGB").save(mask)
+    given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--label", 2)
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 0
+    assert PairFolder(tmp_path / "dst").masks.sum() == 50
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_a_label_of_a_mask_that_lies_on_its_side_is_refused(tmp_path, capsys, mode):
+    labelled(tmp_path / "src", mode)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    mask = Image.open(tmp_path / "src/masks/a.png")
+    mask.save(tmp_path / "src/masks/a.png", exif=turned)
+    given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--label", 2)
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 2
+    assert "has EXIF orientation 6" in capsys.readouterr().err
+
+
+def test_a_label_of_a_mask_of_several_frames_is_refused(tmp_path, capsys):
+    labelled(tmp_path / "src", "P")
+    mask = Image.open(tmp_path / "src/masks/a.png")
+    (tmp_path / "src/masks/a.png").unlink()
+    mask.save(tmp_path / "src/masks/a.gif", save_all=True, append_images=[picture(1).convert("P")])
+    given = ("--images", PLAIN.images, "--masks", "masks/{stem}.gif", "--label", 2)
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 2
+    assert "contains 2 images" in capsys.readouterr().err
+
+
+def test_a_label_takes_the_place_of_a_layout_s_threshold(tmp_path):
+    labelled(tmp_path / "src/bus", "L")
+    (tmp_path / "src/bus/images/a.png").rename(tmp_path / "src/bus/images/ALWI_000.png")
+    (tmp_path / "src/bus/masks/a.png").rename(tmp_path / "src/bus/masks/ALWI_000.png")
+    given = ("--layout", "bus-uclm", "--label", 1)
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 0
+    assert PairFolder(tmp_path / "dst").masks.sum() == 25
+
+
 def test_a_label_of_colours_is_explained(tmp_path, capsys):
     put(tmp_path / "src", "images/a.png", picture(0))
     put(tmp_path / "src", "masks/a.png", outline((4, 4, 9, 9), colour=(255, 0, 0)))
@@ -816,13 +901,16 @@ def test_pairs_can_be_made_small_as_training_would_make_them(tmp_path, capsys):
     root, whole, small = (tmp_path / name for name in ("src", "whole", "small"))
     for k in range(3):
         put(root, f"images/{k}.png", picture(k, (80, 120)))
-        # two pixels of 120 are lost in 16, nine lose more than half in them
+        # a lesion two of 120 pixels wide is lost in 16
         boxes = ((10, 10, 60, 60), (40, 40, 42, 42), (30, 31, 60, 33))
         put(root, f"masks/{k}.png", outline(boxes[k], (80, 120)))
     layout = ("--images", PLAIN.images, "--masks", PLAIN.masks)
     assert run("prepare", root, whole, *layout) == 0
     assert "raise the size" not in capsys.readouterr().out
-    assert run("prepare", root, small, *layout, "--size", 16) == 0
+    assert run("prepare", root, tmp_path / "few", *layout, "--size", 16) == 0
+    told = "left out 2 file(s), such as 'images/1.png': the lesion is too small to be seen at"
+    assert told in capsys.readouterr().out and PairFolder(tmp_path / "few").names == ["0.png"]
+    assert run("prepare", root, small, *layout, "--size", 16, "--keep-healthy") == 0
     out = capsys.readouterr().out
     now, later = PairFolder(small, (16, 16)), PairFolder(whole, (16, 16))
     assert torch.equal(now.masks, later.masks)

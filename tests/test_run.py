@@ -17,7 +17,7 @@ from minipig.schedule import Schedule
 from minipig.training import curves, run
 from minipig.training.config import Config, load_data, network
 from minipig.training.curves import read_curves
-from minipig.training.run import load_pair, train_pair, weights_of
+from minipig.training.run import load_pair, load_start, train_pair, weights_of
 from minipig.unet import PairedUNet
 
 ROOT = Path(__file__).parent.parent
@@ -152,13 +152,13 @@ def test_the_two_networks_share_neither_weights_nor_noise(trained):
 
 
 def test_a_training_goes_on_from_a_run_s_weights_with_noise_of_its_own(trained, tmp_path):
-    start, _ = load_pair(trained)
+    start = load_start(trained)
     config = replace(TINY, start=weights_of(trained), rate=1e-12)
     train_pair(tmp_path / "on", config, load_data(config)[0], CPU, start=start)
     for name in ("model_x", "model_y"):
         runs = (tmp_path / "on", trained)
         mine, theirs = (load_checkpoint(at / f"{name}.ckpt", set()) for at in runs)
-        for key, weight in getattr(start, name).state_dict().items():
+        for key, weight in start.networks[name].state_dict().items():
             assert torch.allclose(mine["average"][key], weight, atol=1e-6)
         assert mine["training"]["seed"] % 2 == theirs["training"]["seed"] % 2
         assert mine["training"]["seed"] != theirs["training"]["seed"]

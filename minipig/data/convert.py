@@ -52,7 +52,13 @@ def read_pair(
         raise Unusable("image and mask differ in size")
     mask = np.any(parts, axis=0)
     if not mask.any() and not layout.keep_healthy:
-        raise Unusable("no lesion; --keep-healthy keeps such pairs")
+        if layout.label is None:
+            raise Unusable("no lesion; --keep-healthy keeps such pairs")
+        reason = (
+            f"no pixel has the value {layout.label} of --label; --keep-healthy keeps such pairs"
+        )
+        values = np.unique(np.asarray(open_image(src / masks[0], indices=True)))
+        raise Unusable(reason, f"its mask has the values {', '.join(map(str, values[:8]))}")
     if mask.all():
         raise Unusable("the mask is full")
     return image, mask, in_colour(opened)
@@ -75,9 +81,13 @@ def read_levels(path: Path, layout: Layout) -> np.ndarray:
 def read_label(path: Path, label: int) -> np.ndarray:
     """The pixels (H, W) whose value, or number in the palette, is `label`."""
     image = open_image(path, indices=True)
+    values = np.asarray(image)
     if image.mode == "RGB":
-        raise ImageError(path, "has colours and no numbers", "leave --label out; see --threshold")
-    return np.asarray(image) == label
+        if (values != values[..., :1]).any():
+            remedy = "leave --label out; see --threshold"
+            raise ImageError(path, "has colours and no numbers", remedy)
+        values = values[..., 0]  # grey
+    return values == label
 
 
 def read_above(path: Path, threshold: int) -> np.ndarray:

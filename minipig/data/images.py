@@ -44,19 +44,19 @@ def open_image(path: Path, indices: bool = False) -> Image.Image:
                 frames = getattr(image, "n_frames", 1)
                 orientation = image.getexif().get(ORIENTATION, 1)
                 tags = getattr(image, "tag_v2", {})
-            clear = image.mode[-1] in "Aa" or "transparency" in image.info
-            clear = clear and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
-            if indices and image.mode == "P":
-                return image
-            if image.mode in ("P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
-                image = image.convert("RGB")
+                clear = image.mode[-1] in "Aa" or "transparency" in image.info
+                clear = clear and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+                if indices and image.mode == "P":
+                    image, clear = image.copy(), False  # numbers are not transparent
+                elif image.mode in ("P", "PA", "LA", "RGBA", "CMYK", "YCbCr"):
+                    image = image.convert("RGB")
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError(path, "has more than 89 million pixels", "make it smaller") from error
     # Pillow raises OSError, SyntaxError, ValueError, KeyError, ... for damaged files
     except Exception as error:
         problem = "cannot be read as an image"
         raise ImageError(path, problem, "replace the file", f"{problem} ({error})") from error
-    if image.mode not in ("1", "L", "RGB", "F") and not image.mode.startswith("I"):
+    if image.mode not in ("1", "L", "P", "RGB", "F") and not image.mode.startswith("I"):
         raise ImageError(path, f"has colours of type {image.mode}", "save it as grey or RGB")
     if 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)) and tags.get(BITS, (32,))[0] <= 16:
         raise ImageError(path, "has signed values", "save it with 8 or 16 bits, unsigned")

@@ -13,67 +13,92 @@ COLUMNS = ("image", "mask", "patient", "split")
 class PairTable:
     """images, the masks of each, and the patients that are named; paths relative to SRC, with /.
 
-    left_out: paths of rows whose files are not there, by reason.
+    left_out: paths of rows whose files are not there, by reason; notes: what the user should know.
     """
 
     images: list[str] = field(default_factory=list)
     masks: dict[str, list[str]] = field(default_factory=dict)
     patients: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    notes: list[str] = field(default_factory=list)
 
 
 def read_pair_table(path: Path, src: Path, split: str | None = None) -> PairTable:
     """Read the columns image and mask, and patient and split if they are there.
 
-    An image may have several rows, one a mask. split: only the rows with this word in that column.
-    Raises FileNotFoundError, or ValueError that names the line.
+    An image may have several rows, one a mask; if a file of one of them is not there, the image is
+    left out. split: only the rows with this word in that column. Raises FileNotFoundError, or
+    ValueError that names the line.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; correct --csv")
     table = PairTable()
-    splits = set()
+    splits: dict[str, int] = defaultdict(int)
+    incomplete = set()
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
             rows = csv.DictReader(file, restval="")
-            columns = set(rows.fieldnames or ())
+            names = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
             needed = {"image", "mask"} | ({"split"} if split else set())
-            if not needed <= columns:
-                found = f"has the columns {rows.fieldnames}, separated by commas"
-                raise ValueError(f"{path} {found}; it needs {' and '.join(sorted(needed))}")
+            if not needed <= names.keys():
+                found = ", ".join(names) or "no columns"
+                wanted = f"it needs {' and '.join(sorted(needed))}, separated by commas"
+                raise ValueError(f"{path} has the columns {found}; {wanted}")
             for row in rows:
-                cells = {name: row[name].strip() for name in COLUMNS if name in columns}
-                splits.add(cells.get("split", ""))
+                cells = {name: row[names[name]].strip() for name in COLUMNS if name in names}
+                if not any(cells.values()):
+                    continue
+                splits[cells.get("split", "")] += 1
                 if not split or cells["split"] == split:
-                    add_row(table, cells, src, f"{path}, line {rows.line_num}")
+                    incomplete |= add_row(table, cells, src, f"{path}, line {rows.line_num}")
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a CSV table in UTF-8 ({error}); correct it") from error
+    table.images = [image for image in table.images if image not in incomplete]
     if not table.images:
         there = f"with split {split}; there are {', '.join(sorted(splits))}" if split else "at all"
         left = "; ".join(f"{paths[0]}: {why}" for why, paths in table.left_out.items())
         raise ValueError(f"{path} has no usable row {there}" + f" ({left})" * bool(left))
+    others = ", ".join(
+        f"{n} of {name or 'no split'}" for name, n in splits.items() if name != split
+    )
+    if split and others:
+        table.notes.append(f"rows of other splits are left out: {others}")
+    elif len(splits) > 1:
+        table.notes.append(f"all splits of the table are used: {others}; --split takes one")
+    alone = sum(not table.patients[image] for image in table.images)
+    if "patient" in names and alone:
+        table.notes.append(f"{alone} images name no patient; each counts as one of its own")
     return table
 
 
-def add_row(table: PairTable, cells: dict[str, str], src: Path, place: str) -> None:
-    """Add one row; raises ValueError at `place` if it lacks a path, or two rows disagree."""
-    image, mask = (relative(cells[name], src) for name in ("image", "mask"))
+def add_row(table: PairTable, cells: dict[str, str], src: Path, place: str) -> set[str]:
+    """Add one row; return its image if a file is not there.
+
+    Raises ValueError at `place` if it lacks a path, or two rows disagree.
+    """
     if not cells["image"] or not cells["mask"]:
-        raise ValueError(f"{place} has no image or no mask; complete it, or remove it")
-    for name in (image, mask):
-        if not (src / name).is_file():
-            table.left_out["the file is not there; correct --csv"].append(name)
-            return
+        remedy = "complete it (a black mask for no lesion), or remove it"
+        raise ValueError(f"{place} has no image or no mask; {remedy}")
+    image, mask = (relative(cells[name], src) for name in ("image", "mask"))
+    absent = [name for name in (image, mask) if not (src / name).is_file()]
+    if absent:
+        table.left_out["the file is not there; correct --csv"].append(absent[0])
+        return {image}
     if image not in table.masks:
         table.images.append(image)
-    table.masks.setdefault(image, []).append(mask)
+    if mask not in table.masks.setdefault(image, []):
+        table.masks[image].append(mask)
     patient = cells.get("patient", "")
     before = table.patients.setdefault(image, patient)
     if before != patient:
         both = f"{before or 'nobody'} and {patient or 'nobody'}"
         raise ValueError(f"{place} gives {image} to two patients, {both}; correct it")
+    return set()
 
 
 def relative(path: str, src: Path) -> str:
     """A path as in a table, absolute or with \\, relative to `src` and with /."""
     path = path.replace("\\", "/")
-    if os.path.isabs(path):
-        path = os.path.relpath(path, src)
+    if Path(path).is_absolute() and Path(path).resolve().is_relative_to(src.resolve()):
+        path = str(Path(path).resolve().relative_to(src.resolve()))
     return os.path.normpath(path).replace(os.sep, "/")

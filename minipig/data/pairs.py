@@ -73,6 +73,10 @@ class Pairs:
         csv.writer(rows, lineterminator="\n").writerows(zip(self.names, self.patients))
         write_atomically(manifest, (old + rows.getvalue()).encode())
 
+    def hashes(self) -> list[str]:
+        """A hash of each image: equal for equal images."""
+        return [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in self.images]
+
     def fingerprint(self) -> str:
         """Hash of names, masks and images: equal for equal data."""
         digest = hashlib.sha256("\n".join(self.names).encode())
@@ -144,8 +148,8 @@ def groups(pairs: Pairs) -> list[int]:
         return key
 
     keys = ["patient " + patient for patient in pairs.patients]
-    for key, image in zip(keys, pairs.images):
-        leader[find(hashlib.sha256(image.numpy().tobytes()).hexdigest())] = find(key)
+    for key, image in zip(keys, pairs.hashes()):
+        leader[find(image)] = find(key)
     roots = [find(key) for key in keys]
     number = {root: i for i, root in enumerate(sorted(set(roots)))}
     return [number[root] for root in roots]

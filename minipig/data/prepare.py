@@ -28,7 +28,7 @@ from minipig import plot
 from minipig.data import layouts
 from minipig.data.convert import Unusable, read_pair, write_values
 from minipig.data.files import claim_folder, write_atomically, write_figure, write_json
-from minipig.data.images import CHANNELS, fit_into, grey_values, open_image
+from minipig.data.images import CHANNELS, fit_into, fit_mask, grey_values, open_image
 from minipig.data.layouts import Layout
 from minipig.data.pair_table import PairTable, read_pair_table
 from minipig.data.shrunk import Shrunk
@@ -69,6 +69,9 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             if not layout.csv and any(uses[mask] > 1 for mask in masks_of[path]):
                 raise Unusable(f"its mask belongs to another image, too; {layouts.NARROWER}")
             image, mask, colours = read_pair(src, path, masks_of[path], layout)
+            lost = mask.any() and not fit_mask(mask, layout.size).any()
+            if lost and not layout.keep_healthy:
+                raise Unusable("the lesion is too small to be seen at --size; raise it")
         except Unusable as error:
             left_out[str(error)].append(path)
             details.setdefault(str(error), error.detail)
@@ -80,11 +83,12 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             # an interrupted run must not leave pairs without their patients
             write_manifest(dst, [(names[path], patients[path], path) for path in patients])
         name = names[path]
+        small = shrunk.fit(mask)
         coloured += colours
-        areas.append(float(mask.mean()))
+        areas.append(float(small.mean()))
         same[hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()].append(name)
         write_values(dst / "images" / name, fit_into(image, layout.size, fill=image.min()))
-        write_values(dst / "masks" / name, shrunk.fit(mask))
+        write_values(dst / "masks" / name, small)
         rows.append((name, patients[path], path))
     if not rows:
         raise ValueError(f"no image in {src} can be used: {' | '.join(reasons(left_out, details))}")
@@ -99,7 +103,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     write_manifest(dst, rows)
     least, median, most = np.quantile(areas, (0, 0.5, 1)).tolist()
     named = layout.patient or any(table.patients.values())
-    notes = shrunk.notes(len(rows))
+    notes = table.notes + shrunk.notes(len(rows))
     if coloured and not layout.channel:
         grey = f"{coloured} of {len(rows)} images are in colour and become grey (luminance)"
         notes.append(f"{grey}; --channel {'|'.join(CHANNELS)} takes one channel")
@@ -185,14 +189,15 @@ def reasons(left_out: dict[str, list[str]], details: dict[str, str]) -> list[str
 def summary(report: dict, dst: Path) -> str:
     """Describe the report in a few lines."""
     if report["patients"] is None:
-        whose = "unknown patients (each counts as one of its own; --patient finds them in the path)"
+        where = "--patient finds them in the path, a column patient of --csv names them"
+        whose = f"unknown patients (each counts as one of its own; {where})"
     else:
         whose = f"{report['patients']} patients"
     lines = [f"{report['pairs']} pairs of {whose} in {dst}"]
     area = "lesions cover {least:.1%} to {most:.1%} of an image, median {median:.1%}"
     lines.append(area.format(**report["mask_area"]))
     if report["over_half"]:
-        share = "cover more than half of their image; invert them if they are wrong"
+        share = "cover more than half of their image; invert them if they are wrong (--invert)"
         lines.append(f"{report['over_half']} masks {share}")
     lines += [f"note: {note}" for note in report["notes"]]
     lines += [f"left out {line}" for line in reasons(report["left_out"], report["details"])]

@@ -78,6 +78,8 @@ def measure_novelty(out: Path, samples: Pairs, config: Config) -> dict[str, floa
         known, strangers = with_mirrored(known), with_mirrored(strangers)
     found = novelty(samples, known, strangers)
     print(f"novelty: {verdict(found)}")
+    if config.start:
+        print("novelty: images that only the run before it was trained on are not compared")
     closest = nearest(samples.images, known.images)
     first = closest.values.argsort()[:SHOWN].tolist()  # the most suspicious
     shown = {"sample": samples.subset(first)}

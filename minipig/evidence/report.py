@@ -13,8 +13,8 @@ PICTURES = {
     "samples.png": "Samples: each slice with the outline of its mask, above its mask. In a table, "
     "those of every method from equal noise.",
     "nearest.png": "Samples above the training slices nearest to them: equal anatomy means a copy.",
-    "losses.png": "Losses of the training; the points are held-out patients. As long as they fall, "
-    "training pays; if they rise, the network learns its training pairs by heart.",
+    "losses.png": "Losses of the training; points, if any, are held-out patients. As long as they "
+    "fall, training pays; if they rise, the network learns its training pairs by heart.",
     "figure_3.png": "Estimates of mask and slice, on the way from noise.",
 }
 STYLE = """
@@ -26,15 +26,15 @@ figure { margin: 2em 0 }
 """
 
 
-def write_report(folders: list[Path], command: str, said: str) -> Path:
-    """Write report.html into the first of `folders`; return its path.
+def write_report(folders: list[Path], command: str, said: str, name: str = "report.html") -> Path:
+    """Write the page `name` into the first of `folders`; return its path.
 
     It shows the command and what it said, the PICTURES of all folders, and their config.json.
     """
     title = escape(f"{folders[0].absolute().name}: {command}")
     parts = [f"<h1>{title}</h1>", f"<pre>{escape(said)}</pre>"]
-    for name, caption in PICTURES.items():
-        for path in (folder / name for folder in folders if (folder / name).exists()):
+    for picture, caption in PICTURES.items():
+        for path in (folder / picture for folder in folders if (folder / picture).exists()):
             parts.append(figure(path, caption))
     for path in (folder / "config.json" for folder in folders):
         if path.exists():
@@ -44,7 +44,7 @@ def write_report(folders: list[Path], command: str, said: str) -> Path:
     head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     page = f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n'
     page += "\n".join(parts) + "\n</body></html>\n"
-    path = folders[0] / "report.html"
+    path = folders[0] / name
     write_atomically(path, page.encode("utf-8", "backslashreplace"))
     return path
 

@@ -55,6 +55,8 @@ class Config:
             raise ValueError(
                 f"unknown schedule {self.schedule}; choose one of {', '.join(SCHEDULES)}"
             )
+        if self.keep == "best" and self.holdout == 0:
+            raise ValueError("--keep best needs held-out patients; give --holdout 0.1 or so")
         if self.keep not in ("best", "last"):
             raise ValueError(f"keep must be best or last, not {self.keep}")
         if self.data == "phantom":

@@ -85,12 +85,16 @@ class HeldOut:
     def watch(self, steps: Iterator, every: int, batch: int) -> Iterator:
         """The Progress of a training, each with the latest held-out loss.
 
-        It is measured after `every` steps and at the end, for `batch` noisy pairs at a time.
+        It is measured after `every` steps and at the end, for `batch` noisy pairs at a time. Raises
+        ValueError if a resumed training has been measured, and the file is gone.
         """
         latest = None
         with closing(steps):
             for progress in steps:
                 step = progress.step
+                if step > every and not self.losses:
+                    remedy = f"delete {self.path.with_suffix('.ckpt').name} to train it again"
+                    raise ValueError(f"{self.path} is missing; {remedy}, or use another folder")
                 if step not in self.losses and (step % every == 0 or step == progress.steps):
                     self.add(step, self.measure(progress.average, batch), progress.average)
                 latest = self.losses.get(step, latest)
@@ -110,7 +114,7 @@ class HeldOut:
         text = f"held-out loss {end:.4f}, lowest {lowest:.4f} at step {self.best}"
         if end <= RISE * lowest:
             return text
-        return f"{text}: since then it learns its training pairs by heart"
+        return f"{text}: since then it learns its training pairs by heart (see --keep)"
 
 
 def steps_between(steps: int, batch: int) -> int:

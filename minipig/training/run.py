@@ -10,7 +10,7 @@ RUN/pair.pt       the averaged weights of both networks, in half precision: what
 import hashlib
 import time
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Iterator
 
@@ -41,15 +41,19 @@ def train_pair(
     device: torch.device,
     speed: Speed = Speed(),
     held_out: Pairs | None = None,
-    start: PairModel | None = None,
+    start: "Start | None" = None,
 ) -> PairModel:
     """Train the guider, then model_y under the configured rule, in `folder`; resumes.
 
-    held_out: pairs of other patients, to measure both trainings on. start: the pair model whose
-    weights they begin with, that of config.start. Prints one line for each network. Process 0
-    writes the files named above.
+    held_out: pairs of other patients, to measure both trainings on. start: the run whose weights
+    they begin with, that of config.start. Prints one line for each network. Process 0 writes the
+    files named above. Raises ValueError if `pairs` has images that were held out from `start`.
     """
     rule = find_rule(config.rule)()
+    unseen = set(held_out.hashes()) if held_out else set()
+    if start is not None:
+        start.refuse(pairs)
+        unseen |= start.unseen
     first = rank()[0] == 0
     if first:
         version = version_of(config.rule)  # of a rule in a file, which may change
@@ -76,7 +80,7 @@ def train_pair(
         how = dict(guider=guider, speed=speed, schedule=schedule)
         net = network(config, seed)
         if start is not None:
-            net.load_state_dict(getattr(start, name).state_dict())
+            net.load_state_dict(start.networks[name].state_dict())
         net.to(device)
         steps = fit(net, loss, pairs, training, folder / f"{name}.ckpt", **how)
         best = folder / f"{name}.best"
@@ -104,14 +108,19 @@ def train_pair(
     model_y = learn("model_y", seed + 1, loss_of(rule), guider)
     if first:
         write_curves(folder, losses, points)
-        save_pair(folder / "pair.pt", config, guider, model_y)
+        save_pair(folder / "pair.pt", config, guider, model_y, unseen)
     wait_for_all()
     return load_pair(folder, device)[0]
 
 
-def save_pair(path: Path, config: Config, model_x: PairedUNet, model_y: PairedUNet) -> None:
-    """Write the configuration, and the weights of both networks in half precision."""
-    saved = {"config": asdict(config)}
+def save_pair(
+    path: Path, config: Config, model_x: PairedUNet, model_y: PairedUNet, unseen: set[str]
+) -> None:
+    """Write the configuration, and the weights of both networks in half precision.
+
+    unseen: hashes of the images that were held out, here and from the runs before.
+    """
+    saved = {"config": asdict(config), "unseen": sorted(unseen)}
     if version := version_of(config.rule):  # of a rule in a file, which may change
         saved["rule_version"] = version
     for name, net in (("model_x", model_x), ("model_y", model_y)):
@@ -132,20 +141,11 @@ def load_pair(
     rule: sample by this one instead of the run's, if model_y is trained alike: `sign` for a run of
     `clean`. Raises FileNotFoundError or ValueError that says what to do.
     """
-    path = folder / "pair.pt"
-    if not path.exists():
-        raise FileNotFoundError(missing(folder))
-    saved = load_checkpoint(path, {"config", "model_x", "model_y"})
-    try:
-        config = Config(**OLDER | saved["config"])
-        nets = [network(config, config.seed) for _ in range(2)]
-        for net, name in zip(nets, ("model_x", "model_y")):
-            net.load_state_dict(saved[name])
-    except (RuntimeError, TypeError, KeyError) as error:
-        message = f"{path} was written by another version of minipig; train again"
-        raise ValueError(message) from error
+    start = load_start(folder)
+    config = start.config
+    nets = list(start.networks.values())
     chosen = find_rule(rule or config.rule)()
-    if not rule and version_of(config.rule) != saved.get("rule_version", ""):
+    if not rule and version_of(config.rule) != start.rule_version:
         raise ValueError(
             f"{config.rule} has changed since {folder} was trained with it; restore the file, "
             f"train again, or sample with the new: --rule {config.rule}"
@@ -159,6 +159,46 @@ def load_pair(
         net.to(device, memory_format=torch.channels_last)  # samples faster
         net.eval().requires_grad_(False)
     return PairModel(*nets, config.noise_schedule, chosen), config
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a finished run leaves to a training that goes on from it.
+
+    networks: model_x and model_y by name; unseen: hashes of the images that were held out.
+    """
+
+    folder: Path
+    config: Config
+    networks: dict[str, PairedUNet]
+    rule_version: str
+    unseen: set[str]
+
+    def refuse(self, pairs: Pairs) -> None:
+        """Raise ValueError if one of these images was held out."""
+        found = [n for n, image in zip(pairs.names, pairs.hashes()) if image in self.unseen]
+        if found:
+            problem = f"{len(found)} images that were held out from {self.folder}, such as"
+            remedy = "keep its --holdout and --seed, and put new pairs into a folder of their own"
+            raise ValueError(f"{problem} {found[0]}, would be trained on; {remedy}")
+
+
+def load_start(folder: Path) -> Start:
+    """Read a finished run. Raises FileNotFoundError or ValueError that says what to do."""
+    path = folder / "pair.pt"
+    if not path.exists():
+        raise FileNotFoundError(missing(folder))
+    saved = load_checkpoint(path, {"config", "model_x", "model_y"})
+    try:
+        config = Config(**OLDER | saved["config"])
+        nets = {name: network(config, config.seed) for name in ("model_x", "model_y")}
+        for name, net in nets.items():
+            net.load_state_dict(saved[name])
+    except (RuntimeError, TypeError, KeyError) as error:
+        message = f"{path} was written by another version of minipig; train again"
+        raise ValueError(message) from error
+    unseen = set(saved.get("unseen", ()))  # older runs do not name them
+    return Start(folder, config, nets, saved.get("rule_version", ""), unseen)
 
 
 def missing(folder: Path) -> str:

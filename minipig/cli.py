@@ -46,7 +46,7 @@ FORMATS = {
     "float32": "of 32 bits",
     "bfloat16": "of 16 bits where that loses little: faster on most GPUs and some processors",
 }
-CHANNELS = {"red": "", "green": "the sharpest in most photographs of skin and eye", "blue": ""}
+CHANNELS = {"red": "the first channel", "green": "the second channel", "blue": "the third channel"}
 KEEP = {
     "best": "of the step with the lowest loss on held-out patients, for each network",
     "last": "of the last step",

@@ -4,11 +4,8 @@ import argparse
 import io
 import os
 import re
-import signal
 import sys
-import threading
-import time
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -27,20 +24,28 @@ from minipig.evidence.judge import measure_agreement, train_judge
 from minipig.evidence.lab.runner import LAB, run_lab
 from minipig.evidence.lab.variants import enter
 from minipig.evidence.novelty import measure_novelty
-from minipig.evidence.report import write_report
+from minipig.evidence.report import Both, write_report
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.runner import run_table
 from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.extras.solvers import SOLVERS
 from minipig.training.config import SETTINGS, Config, load_data
-from minipig.training.devices import pick_device, process_group, rank, several_processes
-from minipig.training.run import load_pair, load_start, train_pair, weights_of
+from minipig.training.devices import (
+    Terminated,
+    pick_device,
+    process_group,
+    rank,
+    several_processes,
+    tell_torchrun,
+    terminable,
+)
+from minipig.training.run import load_pair, train_pair
 from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
 from minipig.training.speed import Speed
+from minipig.training.start import load_start, weights_of
 from minipig.worlds.verdict import BESIDE
 
 HOLDOUT = 0.1  # share of the patients that train keeps out
-GO_ON = 1 / 3  # the learning rate of a training that goes on from another, as a share of that one's
 
 
 def given(args: argparse.Namespace, kind: type) -> dict:
@@ -50,39 +55,11 @@ def given(args: argparse.Namespace, kind: type) -> dict:
 
 
 def pair_config(args: argparse.Namespace) -> Config:
-    """The configuration of demo and train: the preset's settings, changed by the options.
-
-    With --from, they are those of that run, with a lower learning rate; raises ValueError if the
-    options do not fit its networks, or would train on its held-out patients.
-    """
+    """The configuration of demo and train: the preset's settings, changed by the options."""
     options = given(args, Config)
-    if args.command == "demo":
-        return Config(**SETTINGS[args.preset] | options)
-    start = options.pop("start", None)
-    if start is None:
-        preset = options.get("preset", Config.preset)
-        return Config(**{"holdout": HOLDOUT} | SETTINGS[preset] | options)
-    before = load_start(start).config
-    config = replace(before, rate=GO_ON * before.rate, start=weights_of(start))
-    config = replace(config, **options)
-    for name in ("preset", "schedule"):
-        if getattr(config, name) != getattr(before, name):
-            problem = f"{start} has networks of --{name} {getattr(before, name)}"
-            raise ValueError(f"{problem}, not {getattr(config, name)}; leave --{name} out")
-    drawn = config.data == before.data == "phantom"
-    if drawn and config.seed != before.seed:  # other patients
-        return config
-    if not drawn and Path(config.data).resolve() != Path(before.data).resolve():
-        return config
-    if before.holdout == 0 < config.holdout:
-        problem = f"{start} was trained on all patients of {config.data}, so none can be held out"
-        raise ValueError(f"{problem}; leave --holdout out, or give other --data")
-    same = ("holdout", "pairs") if drawn else ("holdout", "seed")
-    if before.holdout and any(getattr(config, n) != getattr(before, n) for n in same):
-        problem = f"other patients of {config.data} were held out from {start}"
-        remedy = f"leave {' and '.join('--' + name for name in same)} out"
-        raise ValueError(f"{problem}; {remedy}, or give other --data")
-    return config
+    if args.command == "train":
+        options = {"holdout": HOLDOUT} | options
+    return Config(**SETTINGS[options.get("preset", Config.preset)] | options)
 
 
 # each command returns the folders that its report shows, or nothing
@@ -100,7 +77,8 @@ def demo(args: argparse.Namespace, device: torch.device) -> list[Path]:
 
 
 def train(args: argparse.Namespace, device: torch.device) -> list[Path]:
-    config = pair_config(args)
+    start, args.start = args.start and load_start(args.start), None
+    config = start.go_on(**given(args, Config)) if start else pair_config(args)
     find_rule(config.rule)  # raises before data are read
     check_counts(1, accumulate=args.accumulate)
     out = args.out or Path("runs") / Path(config.data).name
@@ -112,7 +90,6 @@ def train(args: argparse.Namespace, device: torch.device) -> list[Path]:
         print(f"note: {note}")
     low = args.format and args.format == "bfloat16"
     speed = Speed(args.accumulate, args.compile, low, recompute=args.recompute or None)
-    start = args.start and load_start(args.start)
     train_pair(out, config, pairs, device, speed, held_out, start)
     print(f"next: minipig sample {out}")
     return [out]
@@ -243,52 +220,6 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
 def no_compiler(error: Exception, args: argparse.Namespace) -> bool:
     """Whether torch.compile has found no compiler."""
     return getattr(args, "compile", False) and "compiler" in str(error).lower()
-
-
-def tell_torchrun(line: str) -> bool:
-    """Leave an error to torchrun, if it started this process: its report ends with the first."""
-    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if not path:
-        return False
-    more = {"py_callstack": line, "timestamp": str(int(time.time()))}
-    write_json(Path(path), {"message": {"message": line, "extraInfo": more}})
-    return True
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, by which a cluster ends a job: what Ctrl-C would save is saved."""
-
-
-@contextmanager
-def terminable():
-    """Make SIGTERM raise Terminated while this block runs."""
-    if threading.current_thread() is not threading.main_thread():  # only it may
-        yield
-        return
-
-    def stop(*_):
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class Both:
-    """Standard output that is also kept, for the report."""
-
-    def __init__(self, output, text: io.StringIO):
-        self.output = output
-        self.text = text
-
-    def write(self, text: str) -> int:
-        self.text.write(text)
-        return self.output.write(text)
-
-    def __getattr__(self, name: str):
-        return getattr(self.output, name)
 
 
 def run(args: argparse.Namespace) -> int:

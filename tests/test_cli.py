@@ -15,6 +15,7 @@ from minipig import cli, rules, unet
 from minipig.cli import main, parse_size, parser
 from minipig.commands import COMMANDS, given, pair_config
 from minipig.data import layouts
+from minipig.data.images import CHANNELS
 from minipig.evidence.demo import Demo
 from minipig.evidence.lab.runner import LAB
 from minipig.evidence.tables.protocol import Protocol
@@ -25,9 +26,9 @@ from minipig.training.config import SETTINGS, Config
 NAMES = list(COMMANDS)
 TABLES = {
     "demo": (cli.PRESETS, cli.RULES, cli.SOLVERS, cli.SCHEDULES),
-    "train": (cli.PRESETS, cli.RULES, cli.SCHEDULES),
+    "train": (cli.PRESETS, cli.RULES, cli.SCHEDULES, cli.KEEP),
     "sample": (cli.RULES, cli.SOLVERS),
-    "prepare": (cli.LAYOUTS,),
+    "prepare": (cli.LAYOUTS, cli.CHANNELS),
     "table1": (cli.SCHEDULES,),
     "table2": (cli.SCHEDULES,),
     "lab": (cli.RULES, cli.SOLVERS, cli.SCHEDULES),
@@ -86,6 +87,9 @@ def test_tables_name_the_registries():
     assert set(cli.SOLVERS) == set(solvers.SOLVERS)
     assert set(cli.SCHEDULES) == set(SCHEDULES)
     assert set(cli.LAYOUTS) == set(layouts.LAYOUTS)
+    assert tuple(cli.CHANNELS) == CHANNELS
+    for keep in cli.KEEP:
+        assert Config(keep=keep, holdout=0.1).keep == keep
     for preset, settings in SETTINGS.items():
         assert cli.PRESETS[preset].startswith("{}x{}".format(*settings["size"]))
 

@@ -24,21 +24,13 @@ from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS, NETWORKS
 from minipig.evidence.tables import plan, records, runner, sheets, table1
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.hypotheses import (
-    COMPARATORS,
-    INDEPENDENT,
-    gain,
-    hypotheses,
-    hypotheses_text,
-    replicas,
-    table_text,
-    verdict,
-)
+from minipig.evidence.tables.hypotheses import COMPARATORS, INDEPENDENT, gain, hypotheses, replicas
 from minipig.evidence.tables.preregister import preregister
 from minipig.evidence.tables.protocol import Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest
 from minipig.evidence.tables.runner import run_table
 from minipig.evidence.tables.table2 import training_set
+from minipig.evidence.tables.text import hypotheses_text, table_text, verdict
 from minipig.training.loop import fit
 from minipig.unet import PairedUNet
 

@@ -6,7 +6,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from minipig.data.images import SUFFIXES, fit_into, grey_values, in_colour, open_image, read_mask
+from minipig.data.images import (
+    SUFFIXES,
+    fit_into,
+    fit_mask,
+    grey_values,
+    in_colour,
+    open_image,
+    read_mask,
+)
 from minipig.data.manifest import read_patients
 from minipig.data.pairs import Pairs
 from minipig.data.shrunk import Shrunk, by
@@ -51,7 +59,8 @@ class PairFolder(Pairs):
                 sizes = f"{by(image.shape)} but the first image is {by(images[0].shape)}"
                 raise ValueError(f"{path} is {sizes}; give size=(height, width)")
             images.append(fit_into(image, size, fill=image.min()))
-            masks.append(shrunk.fit(mask))
+            masks.append(fit_mask(mask, size))
+            shrunk.count(mask, masks[-1])
             if image.max() < 0.25:
                 dim.append(image.max())
 

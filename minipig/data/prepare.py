@@ -69,8 +69,8 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             if not layout.csv and any(uses[mask] > 1 for mask in masks_of[path]):
                 raise Unusable(f"its mask belongs to another image, too; {layouts.NARROWER}")
             image, mask, colours = read_pair(src, path, masks_of[path], layout)
-            lost = mask.any() and not fit_mask(mask, layout.size).any()
-            if lost and not layout.keep_healthy:
+            small = fit_mask(mask, layout.size)
+            if mask.any() and not small.any() and not layout.keep_healthy:
                 raise Unusable("the lesion is too small to be seen at --size; raise it")
         except Unusable as error:
             left_out[str(error)].append(path)
@@ -83,7 +83,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             # an interrupted run must not leave pairs without their patients
             write_manifest(dst, [(names[path], patients[path], path) for path in patients])
         name = names[path]
-        small = shrunk.fit(mask)
+        shrunk.count(mask, small)
         coloured += colours
         areas.append(float(small.mean()))
         same[hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()].append(name)

@@ -12,20 +12,18 @@ def share_kept(mask: np.ndarray, small: np.ndarray) -> float:
 
 
 class Shrunk:
-    """Fits masks into `size` (height, width) and counts what they lose; None: nothing."""
+    """Counts what masks lose that are fitted into `size` (height, width); None: nothing."""
 
     def __init__(self, size: tuple[int, int] | None):
         self.size = size
         self.lost = 0  # lesions of which nothing is left
         self.worn: list[tuple[int, int]] = []  # for each that loses half: the size that keeps it
 
-    def fit(self, mask: np.ndarray) -> np.ndarray:
-        """The mask (H, W) bool in this size."""
-        small = fit_mask(mask, self.size)
+    def count(self, mask: np.ndarray, small: np.ndarray) -> None:
+        """Take a mask (H, W) bool, and the same in this size."""
         self.lost += bool(mask.any() and not small.any())
         if small.any() and share_kept(mask, small) < 0.5:
             self.worn.append(survives(mask, self.size))
-        return small
 
     def notes(self, n: int) -> list[str]:
         """What the user should know of n masks."""

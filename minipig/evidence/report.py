@@ -1,6 +1,7 @@
 """One page about a folder of results: report.html, which needs no other file and no network."""
 
 import base64
+import io
 import json
 from datetime import date
 from html import escape
@@ -13,8 +14,8 @@ PICTURES = {
     "samples.png": "Samples: each slice with the outline of its mask, above its mask. In a table, "
     "those of every method from equal noise.",
     "nearest.png": "Samples above the training slices nearest to them: equal anatomy means a copy.",
-    "losses.png": "Losses of the training; points, if any, are held-out patients. As long as they "
-    "fall, training pays; if they rise, the network learns its training pairs by heart.",
+    "losses.png": "Losses of the training; points, if any, are held-out patients. If they rise "
+    "while the curve falls, the network learns its training pairs by heart.",
     "figure_3.png": "Estimates of mask and slice, on the way from noise.",
 }
 STYLE = """
@@ -24,6 +25,21 @@ img { max-width: 100%; border: 1px solid #ccc }
 td, th { text-align: left; padding: 0 2em 0 0; font-weight: normal }
 figure { margin: 2em 0 }
 """
+
+
+class Both:
+    """Standard output that is also kept, for the report."""
+
+    def __init__(self, output, text: io.StringIO):
+        self.output = output
+        self.text = text
+
+    def write(self, text: str) -> int:
+        self.text.write(text)
+        return self.output.write(text)
+
+    def __getattr__(self, name: str):
+        return getattr(self.output, name)
 
 
 def write_report(folders: list[Path], command: str, said: str, name: str = "report.html") -> Path:

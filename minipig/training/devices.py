@@ -1,7 +1,11 @@
 """The device, what it is, and the processes that train together."""
 
+import json
 import os
 import platform
+import signal
+import threading
+import time
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,3 +119,34 @@ def wait_for_all() -> None:
     """Wait until every process is here."""
     if distributed.is_initialized():
         distributed.barrier()
+
+
+def tell_torchrun(line: str) -> bool:
+    """Leave an error to torchrun, if it started this process: its report ends with the first."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not path:
+        return False
+    more = {"py_callstack": line, "timestamp": str(int(time.time()))}
+    Path(path).write_text(json.dumps({"message": {"message": line, "extraInfo": more}}))
+    return True
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which a cluster ends a job: what Ctrl-C would save is saved."""
+
+
+@contextmanager
+def terminable():
+    """Make SIGTERM raise Terminated while this block runs."""
+    if threading.current_thread() is not threading.main_thread():  # only it may
+        yield
+        return
+
+    def stop(*_):
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -7,16 +7,15 @@ RUN/losses.csv    the losses of every step so far; losses.png: their curves
 RUN/pair.pt       the averaged weights of both networks, in half precision: what sampling needs
 """
 
-import hashlib
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Iterator
 
 import torch
 
-from minipig.data.files import claim_folder, load_checkpoint, save_checkpoint
+from minipig.data.files import claim_folder, load_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.guider import model_x_loss
@@ -29,6 +28,7 @@ from minipig.training.devices import rank, wait_for_all
 from minipig.training.held_out import HeldOut, steps_between
 from minipig.training.loop import Progress, Training, finish, fit
 from minipig.training.speed import Speed
+from minipig.training.start import Start, load_start, save_pair
 from minipig.unet import PairedUNet
 
 REDRAW = 200  # steps from one picture of the losses to the next
@@ -41,7 +41,7 @@ def train_pair(
     device: torch.device,
     speed: Speed = Speed(),
     held_out: Pairs | None = None,
-    start: "Start | None" = None,
+    start: Start | None = None,
 ) -> PairModel:
     """Train the guider, then model_y under the configured rule, in `folder`; resumes.
 
@@ -113,26 +113,6 @@ def train_pair(
     return load_pair(folder, device)[0]
 
 
-def save_pair(
-    path: Path, config: Config, model_x: PairedUNet, model_y: PairedUNet, unseen: set[str]
-) -> None:
-    """Write the configuration, and the weights of both networks in half precision.
-
-    unseen: hashes of the images that were held out, here and from the runs before.
-    """
-    saved = {"config": asdict(config), "unseen": sorted(unseen)}
-    if version := version_of(config.rule):  # of a rule in a file, which may change
-        saved["rule_version"] = version
-    for name, net in (("model_x", model_x), ("model_y", model_y)):
-        saved[name] = {key: value.half() for key, value in net.state_dict().items()}
-    save_checkpoint(path, saved)
-
-
-def weights_of(run: Path) -> str:
-    """The hash of a finished run's weights: equal for a copy, different after another training."""
-    return hashlib.sha256((run / "pair.pt").read_bytes()).hexdigest()
-
-
 def load_pair(
     folder: Path, device: torch.device | str = "cpu", rule: str | None = None
 ) -> tuple[PairModel, Config]:
@@ -159,54 +139,3 @@ def load_pair(
         net.to(device, memory_format=torch.channels_last)  # samples faster
         net.eval().requires_grad_(False)
     return PairModel(*nets, config.noise_schedule, chosen), config
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a finished run leaves to a training that goes on from it.
-
-    networks: model_x and model_y by name; unseen: hashes of the images that were held out.
-    """
-
-    folder: Path
-    config: Config
-    networks: dict[str, PairedUNet]
-    rule_version: str
-    unseen: set[str]
-
-    def refuse(self, pairs: Pairs) -> None:
-        """Raise ValueError if one of these images was held out."""
-        found = [n for n, image in zip(pairs.names, pairs.hashes()) if image in self.unseen]
-        if found:
-            problem = f"{len(found)} images that were held out from {self.folder}, such as"
-            remedy = "keep its --holdout and --seed, and put new pairs into a folder of their own"
-            raise ValueError(f"{problem} {found[0]}, would be trained on; {remedy}")
-
-
-def load_start(folder: Path) -> Start:
-    """Read a finished run. Raises FileNotFoundError or ValueError that says what to do."""
-    path = folder / "pair.pt"
-    if not path.exists():
-        raise FileNotFoundError(missing(folder))
-    saved = load_checkpoint(path, {"config", "model_x", "model_y"})
-    try:
-        config = Config(**OLDER | saved["config"])
-        nets = {name: network(config, config.seed) for name in ("model_x", "model_y")}
-        for name, net in nets.items():
-            net.load_state_dict(saved[name])
-    except (RuntimeError, TypeError, KeyError) as error:
-        message = f"{path} was written by another version of minipig; train again"
-        raise ValueError(message) from error
-    unseen = set(saved.get("unseen", ()))  # older runs do not name them
-    return Start(folder, config, nets, saved.get("rule_version", ""), unseen)
-
-
-def missing(folder: Path) -> str:
-    """Why `folder` has no pair.pt, and what to do."""
-    if (folder / "pair").is_dir():
-        return f"{folder} is a demo's folder; give its run, {folder / 'pair'}"
-    if not folder.exists():
-        return f"{folder} does not exist; train it first: minipig train --out {folder}"
-    if not (folder / "config.json").exists():
-        return f"{folder} is not a run; give the folder of a training"
-    return f"{folder} has not finished training, or is not a run; repeat its train command"

@@ -17,8 +17,9 @@ from minipig.evidence.metrics import frechet_distance
 from minipig.evidence.tables.table1 import independent_phantoms
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel, sample
-from minipig.training.run import load_pair, weights_of
+from minipig.training.run import load_pair
 from minipig.training.sampling import sample_folder
+from minipig.training.start import weights_of
 
 # the first is the reference; dpm++2m-100 is close to the limit of short steps
 CASES = {

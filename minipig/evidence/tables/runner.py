@@ -18,19 +18,14 @@ from tqdm import tqdm
 
 from minipig.data.files import claim_folder, write_figure, write_json
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.hypotheses import (
-    DIRECTIONS,
-    DISTANCES,
-    hypotheses_text,
-    table_text,
-    verdict,
-)
+from minipig.evidence.tables.hypotheses import DIRECTIONS, DISTANCES
 from minipig.evidence.tables.plan import plan, table1_sources
 from minipig.evidence.tables.protocol import OLDER_PROTOCOL, Protocol
 from minipig.evidence.tables.records import commit
 from minipig.evidence.tables.sheets import SHOWN, sheets
 from minipig.evidence.tables.table1 import measure_unit
 from minipig.evidence.tables.table2 import row_name, segment_unit
+from minipig.evidence.tables.text import hypotheses_text, table_text, verdict
 from minipig.segmentation import SCORES
 
 

@@ -1,0 +1,101 @@
+"""The tables, and what they say, as text."""
+
+from typing import Iterable
+
+import numpy as np
+
+from minipig.evidence.tables.hypotheses import DIRECTIONS, DISTANCES, TESTED, gain, hypotheses
+from minipig.evidence.tables.protocol import Protocol
+
+
+def hypotheses_text(one: dict, two: dict, protocol: Protocol, parts: float | None = None) -> str:
+    """Each hypothesis as text: estimate, interval and bound, or why it cannot be judged yet."""
+    try:
+        judged = hypotheses(one, two, protocol, parts)
+    except ValueError as error:
+        return f"hypotheses: {error}"
+    lines = [["", "estimate", "95 % interval", "bound"]]
+    for name, h in judged.items():
+        low, high = h["interval"]
+        between = f"{low:.3f} to {high:.3f}" if np.isfinite(low) else "needs two folds"
+        claim = f"{name} {h['claim']} {h.get('best', '')}"
+        lines.append([claim, f"{h['estimate']:.3f}", between, f"{h['side']} {h['bound']}"])
+    return "\n".join(columns(lines))
+
+
+def columns(lines: list[list[str]]) -> list[str]:
+    """Cells as lines of text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    text = []
+    for first, *cells in lines:
+        right = "".join(f"{cell:>{width + 2}}" for cell, width in zip(cells, widths[1:]))
+        text.append(f"{first:{widths[0]}}{right}")
+    return text
+
+
+def table_text(
+    table: int,
+    rows: dict[str, dict[str, list[float]]],
+    seeds: int = Protocol.segmenter_seeds,
+    parts: float = Protocol.folds,
+) -> str:
+    """A table as text: mean ± standard deviation; Table 2 in percent, with the gain over real.
+
+    Table 1 of phantoms has a second part, and a note on how few directions decide its distances.
+    """
+    lines = cells_of(rows, DISTANCES) if table == 1 else cells_of(rows, TESTED, scale=100, digits=1)
+    if table == 2:
+        lines[0].append("gain in Dice (95 %)")
+        for name, cells in zip(rows, lines[1:]):
+            cells.append("")
+            if "real" in rows and name != "real":
+                mean, low, high = (100 * v for v in gain(rows, name, "real", "dice", seeds, parts))
+                cells[-1] = f"{mean:+.1f} ({low:+.1f}..{high:+.1f})" if np.isfinite(low) else ""
+    text = columns(lines)
+    by_direction = {name: row for name, row in rows.items() if "dimension" in row}
+    if by_direction:
+        dimension = np.mean(next(iter(by_direction.values()))["dimension"])
+        text += ["", *columns(cells_of(by_direction, DIRECTIONS))]
+        text += ["note: fd, kd and fd_mirrored rest on features of effective dimension"]
+        text[-1] += f" {dimension:.1f}: few directions decide them; fd_spread counts more alike"
+    lengths = {len(values) for row in rows.values() for values in row.values()}
+    counts = " or ".join(map(str, sorted(lengths)))
+    return "\n".join([*text, f"mean ± standard deviation over {counts} values"])
+
+
+def cells_of(rows: dict, keys: Iterable[str], scale: float = 1, digits: int = 3) -> list[list[str]]:
+    """A header, and for each row its name and mean ± standard deviation of each key that occurs."""
+    keys = [key for key in keys if any(key in row for row in rows.values())]
+    lines = [["", *keys]]
+    for name, row in rows.items():
+        cells = [name]
+        for key in keys:
+            values = scale * np.array(row.get(key, []))
+            spread = f" ± {values.std(ddof=1):.{digits}f}" if values.size > 1 else ""
+            cells.append(f"{values.mean():.{digits}f}{spread}" if values.size else "")
+        lines.append(cells)
+    return lines
+
+
+def verdict(
+    rows: dict, n: int, seeds: int = Protocol.segmenter_seeds, parts: float = Protocol.folds
+) -> str:
+    """Whether PIG's n pairs help a segmenter, alone and beside classical augmentation.
+
+    One sentence for each of the two, if its rows are there.
+    """
+    sentences = []
+    for row, base, beside in (
+        (f"real+PIG_{n}", "real", "real pairs alone"),
+        (f"real+classical+PIG_{n}", "real+classical", "classical augmentation"),
+    ):
+        if row not in rows or base not in rows:
+            continue
+        mean, low, high = (100 * v for v in gain(rows, row, base, "dice", seeds, parts))
+        change = f"{n} pairs of PIG change the Dice of {beside} by {mean:+.1f} points"
+        if not np.isfinite(low):
+            sentences.append(f"{change}; two folds or more are needed to say how sure that is")
+            continue
+        sure = "they help" if low > 0 else "they harm" if high < 0 else "not certain either way"
+        sentences.append(f"{change} (95 % interval {low:+.1f} to {high:+.1f}): {sure}")
+    return "\n".join(sentences)

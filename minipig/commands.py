@@ -69,7 +69,7 @@ def demo(args: argparse.Namespace, device: torch.device) -> list[Path]:
     out = args.out or Path("runs/quick" if args.quick else "runs/demo")
     if args.quick:
         args.preset, args.synthetic, args.solver, args.sampling_steps = "tiny", 64, "quick", 15
-        args.steps = args.steps or 150  # too few for the trial of number formats
+        args.steps = args.steps or 270
     run_demo(out, Demo(pair_config(args), **given(args, Demo)), device)
     metrics = "" if args.quick else " metrics.json,"
     print(f"results in {out}: synthetic/, samples.png, figure_3.png,{metrics} config.json")

@@ -149,7 +149,7 @@ def pair_model(sub: Parser) -> None:
 def demo(sub: Parser) -> None:
     """Train on simulated slices (phantoms), sample, and compare segmenters.
 
-    minipig demo                                           9 to 18 minutes on two cores
+    minipig demo                                           5 to 18 minutes on two cores
     minipig demo --quick                                   two minutes, to see that it runs
     minipig demo --solver dpm++2m --sampling-steps 25 --out runs/fast
     """

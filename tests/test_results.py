@@ -207,12 +207,10 @@ def test_the_bench():
     older = ("ours", "ours-float32", "ours-remembering", "ours-groupnorm", "plain", "diffusers")
     shared = ("ours", "ours-recomputing", "ours-float32", "ours-float32-last", "ours-bfloat16")
     shared += ("ours-bfloat16-last", "ours-groupnorm", "plain")
-    vectors = ("ours", "ours-recomputing", "ours-float32", "ours-bfloat16", "ours-bfloat16-last")
-    vectors += ("plain",)
     for file, header, names in (
         ("bench.json", "network | seconds", older),
         ("bench_shared.json", "candidate | seconds", shared),
-        ("bench_vectors.json", "candidate, tiles switched off | seconds", vectors),
+        ("bench_avx512.json", "candidate, without tiles | seconds", (*shared, "diffusers")),
     ):
         rows = load(file)["rows"]
         shown = table_below(header)
@@ -222,3 +220,46 @@ def test_the_bench():
             median, low, high = (f(row["seconds"]) for f in (np.median, min, max))
             assert seconds == f"{median:.2f} ({low:.2f}–{high:.2f})", name
             assert memory == f"{row['peak_bytes'] / 1e9:.2f} GB", name
+
+
+def trials(file: str) -> dict[str, tuple[float, float]]:
+    """Seconds of the best of bfloat16 and of float32, by trial."""
+
+    def best(found: dict[str, float], kind: str) -> float:
+        return min(value for name, value in found.items() if name.startswith(kind))
+
+    found = {name: row.get("candidates") for name, row in load(file)["rows"].items()}
+    return {
+        name.removeprefix("trial/ours/"): (best(each, "bfloat16"), best(each, "float32"))
+        for name, each in found.items()
+        if each
+    }
+
+
+def test_the_bench_without_tiles():
+    """What is said of a processor that has none, and of one whose tiles are switched off."""
+    text = " ".join(PAGE.split())
+    rows = load("bench_avx512.json")["rows"]
+    for name, told in (
+        ("ours", "takes {} of the plain network's time and {} of its memory"),
+        ("ours-recomputing", "recomputing, {} and {}."),
+    ):
+        row = rows[f"train/{name}/paper/512/1"]
+        ratios = [short(f"{row[key]:.2f}") for key in ("time_ratio", "memory_ratio")]
+        assert told.format(*ratios) in text
+    shown = [f"{1000 * value:.0f}" for value in rows["trial/ours/cpu/32/64"]["candidates"].values()]
+    assert "batch 64: {}, {}, {} and {} ms)".format(*shown) in text
+    smallest = rows["trial/ours/paper/64/1"]["candidates"].values()
+    assert f"{1000 * min(smallest):.0f} to {1000 * max(smallest):.0f} ms by each" in text
+    for name, (low, full) in trials("bench_avx512.json").items():
+        if name not in ("paper/512/1", "paper/64/1"):
+            assert 0.2 < 1 - low / full < 0.5, name
+    rows = load("bench_vectors.json")["rows"]
+    for name in ("ours", "ours-bfloat16", "plain"):
+        assert f"{np.median(rows[f'train/{name}/paper/512/1']['seconds']):.2f} s" in text
+    slower = [
+        low / full - 1
+        for name, (low, full) in trials("bench_vectors.json").items()
+        if name != "paper/512/1"
+    ]
+    assert f"{100 * min(slower):.0f} to {100 * max(slower):.0f} % slower" in text

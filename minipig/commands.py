@@ -228,6 +228,8 @@ def run(args: argparse.Namespace) -> int:
         if several_processes() and args.command != "train":
             only = "only train runs in several processes"
             raise ValueError(f"{only}; start {args.command} without torchrun")
+        if getattr(args, "data", None) not in (None, "phantom"):
+            args.data = str(Path(args.data).resolve())  # one folder, however it is spelled
         device = pick_device(getattr(args, "device", None))
         said = Both(sys.stdout, io.StringIO())
         with terminable(), process_group(device), open(os.devnull, "w") as nowhere:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -538,6 +539,47 @@ def test_another_configuration_in_the_same_folder(trained, folder, capsys):
     assert message in line
 
 
+def test_the_same_pairs_under_another_name_are_the_same_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    phantoms(16, (16, 16)).save("mine")
+    command = ["train", *TINY, "--holdout", 0.25, "--out", "run"]
+    assert run(*command, "--data", "mine") == 0
+    assert run("sample", "run", "-n", 2, "--sampling-steps", 2) == 0
+    weights = weights_of(Path("run"))
+    for spelling in ("./mine", "mine/", tmp_path / "mine", "../" + tmp_path.name + "/mine"):
+        assert run(*command, "--data", spelling) == 0
+    Path("mine").rename("moved")
+    capsys.readouterr()
+    assert run("sample", "run", "-n", 2, "--sampling-steps", 2) == 0
+    assert "if the folder is elsewhere now, repeat the train command" in capsys.readouterr().out
+    assert run(*command, "--data", "moved") == 0
+    monkeypatch.chdir(tmp_path / "run")  # from anywhere
+    capsys.readouterr()
+    assert run("sample", ".", "-n", 2, "--sampling-steps", 2) == 0
+    said = capsys.readouterr().out
+    assert "novelty: " in said and "not measured" not in said
+    assert weights_of(Path(".")) == weights
+    assert str(tmp_path / "moved") in (tmp_path / "run" / "config.json").read_text()
+
+
+def test_pairs_that_have_changed_are_another_run(tmp_path, capsys):
+    phantoms(16, (16, 16)).save(tmp_path / "mine")
+    command = ["train", *TINY, "--holdout", 0, "--out", tmp_path / "run"]
+    assert run(*command, "--data", tmp_path / "mine") == 0
+    first = sorted((tmp_path / "mine" / "images").iterdir())[0]
+    Image.fromarray(np.full((16, 16), 9, np.uint8)).save(first)
+    line = refused(capsys, *command, "--data", tmp_path / "mine")
+    assert f"was made from other pairs than {tmp_path / 'mine'} holds now; restore them" in line
+
+
+def test_the_folder_one_is_in_gives_the_run_its_name(tmp_path, monkeypatch, capsys):
+    phantoms(8, (16, 16)).save(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert run("train", "--data", ".", *TINY, "--holdout", 0) == 0
+    assert (tmp_path / "mine" / "runs" / "mine" / "pair.pt").exists()
+    assert "next: minipig sample runs/mine" in capsys.readouterr().out
+
+
 def test_folders_of_others_are_left_alone(trained, folder, tmp_path, capsys):
     line = refused(capsys, "sample", trained, "--out", folder)
     assert "contains other pairs" in line
@@ -600,7 +642,8 @@ def test_as_a_process_without_traceback(tmp_path):
     command = [sys.executable, "-m", "minipig", "train", "--data", "nowhere"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
-    assert re.fullmatch(r"minipig: nowhere/images is not a folder.*\n", done.stderr)
+    images = re.escape(str(tmp_path / "nowhere" / "images"))
+    assert re.fullmatch(rf"minipig: {images} is not a folder.*\n", done.stderr)
 
 
 def test_importing_the_package_has_no_side_effect(tmp_path):
@@ -643,7 +686,8 @@ def test_the_table_commands_pass_their_options_on(tmp_path, monkeypatch, capsys)
     assert (out, work) == (tmp_path, tmp_path / "work")
     table, protocol, out, work, _, folds, rows = second
     assert (table, folds, rows) == (2, None, None)
-    assert protocol == Protocol(data="somewhere/set", size=(24, 32))
+    place = str(Path("somewhere/set").resolve())  # one folder, however it is spelled
+    assert protocol == Protocol(data=place, size=(24, 32))
     assert (out.as_posix(), work) == ("runs/tables/set", tmp_path / "w")
     assert "written to runs/tables/set/table2.json" in capsys.readouterr().out
 

@@ -104,6 +104,8 @@ def test_device_is_chosen_or_given():
     for name in ("warp", "meta"):
         with pytest.raises(ValueError, match=f"device '{name}' cannot be used here; give --device"):
             pick_device(name)
+    with pytest.raises(ValueError, match="'mps' cannot be used here .it has no float64"):
+        pick_device("mps")
 
 
 def test_every_process_takes_the_gpu_of_its_number(monkeypatch):

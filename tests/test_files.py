@@ -1,6 +1,7 @@
 """Atomic writes, locks, and checkpoints that cannot execute code."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -57,6 +58,24 @@ def test_a_claim_names_the_setting_that_differs_and_not_those_around_it(tmp_path
         ValueError, match=r"\(pair.steps 1000 there, 300 here\); give another --out"
     ):
         claim_folder(tmp_path, {"pair": {"steps": 300, "batch": 64}, "n": 1})
+
+
+def test_the_same_pairs_may_have_moved_and_other_pairs_are_refused(tmp_path):
+    claim_folder(tmp_path, {"data": "a", "steps": 3}, content="1234")
+    claim_folder(tmp_path, {"data": "b", "steps": 3}, content="1234")
+    claimed = json.loads((tmp_path / "config.json").read_text())
+    assert claimed["config"] == {"data": "b", "steps": 3} and claimed["content"] == "1234"
+    with pytest.raises(ValueError, match="made from other pairs than b holds now; restore them"):
+        claim_folder(tmp_path, {"data": "b", "steps": 3}, content="5678")
+    with pytest.raises(ValueError, match=r"configuration \(data 'b' there, 'c' here\)"):
+        claim_folder(tmp_path, {"data": "c", "steps": 3}, content="5678")
+    with pytest.raises(ValueError, match=r"configuration \(steps 3 there, 4 here\)"):
+        claim_folder(tmp_path, {"data": "a", "steps": 4}, content="1234")
+    older = tmp_path / "older"
+    claim_folder(older, {"data": "a"})
+    claim_folder(older, {"data": "a"}, content="1234")
+    with pytest.raises(ValueError, match="data 'a' there, 'b' here"):
+        claim_folder(older, {"data": "b"}, content="1234")
 
 
 def test_a_lock_file_is_removed_where_open_files_cannot_be(tmp_path, monkeypatch):

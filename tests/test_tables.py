@@ -534,6 +534,7 @@ def test_real_data_have_their_own_rows_and_yardsticks(folder, tmp_path):
         str(folder)
         not in (tmp_path / "config.json").read_text() + (tmp_path / "table2.json").read_text()
     )
+    assert json.loads((tmp_path / "config.json").read_text())["content"]  # of the pairs, by hash
 
 
 # --- what is said of them ---

@@ -104,12 +104,18 @@ def load_checkpoint(path: Path, keys: set[str]) -> dict:
 
 
 def claim_folder(
-    folder: Path, config: dict, option: str = "--out", defaults: dict | None = None
+    folder: Path,
+    config: dict,
+    option: str = "--out",
+    defaults: dict | None = None,
+    content: str = "",
 ) -> None:
     """Write `config` to folder/config.json, or compare it with the one that is there.
 
-    option: where the user gave `folder`. defaults: settings that older folders may lack. Raises
-    ValueError that names the differences, so that the results of two configurations do not mix.
+    option: where the user gave `folder`. defaults: settings that older folders may lack. content:
+    a hash of the pairs in config["data"]: while they are the same, their folder may be elsewhere.
+    Raises ValueError that names the differences, so that the results of two configurations, or of
+    other pairs, do not mix.
     """
     path = folder / "config.json"
     ours = json.loads(json.dumps(config))
@@ -118,22 +124,33 @@ def claim_folder(
             problem = f"{folder} contains other pairs"
             raise ValueError(f"{problem}; give another {option}")
         versions = {"python": platform.python_version(), "torch": torch.__version__}
-        write_json(path, {"config": ours, "versions": versions})
+        named = {"content": content} if content else {}
+        write_json(path, {"config": ours, **named, "versions": versions})
         return
     try:
-        theirs = _flat(defaults or {}) | _flat(dict(json.loads(path.read_text())["config"]))
+        found = json.loads(path.read_text())
+        theirs = _flat(defaults or {}) | _flat(dict(found["config"]))
     except (ValueError, KeyError, TypeError) as error:
         problem = f"{path} is not a configuration of minipig; give another {option}"
         raise ValueError(problem) from error
-    ours = _flat(ours)
+    before = found.get("content", "")
+    moved = before and before == content and theirs["data"] != ours["data"]
+    if moved:
+        theirs["data"] = ours["data"]
+    settings = _flat(ours)
     differ = "; ".join(
-        f"{k} {theirs.get(k)!r:.80} there, {ours.get(k)!r:.80} here"
-        for k in ours | theirs
-        if theirs.get(k) != ours.get(k)
+        f"{k} {theirs.get(k)!r:.80} there, {settings.get(k)!r:.80} here"
+        for k in settings | theirs
+        if theirs.get(k) != settings.get(k)
     )
     if differ:
         problem = f"{folder} was made with another configuration ({differ})"
         raise ValueError(f"{problem}; give another {option}")
+    if before and before != content:  # older folders do not name it
+        problem = f"{folder} was made from other pairs than {config['data']} holds now"
+        raise ValueError(f"{problem}; restore them, or give another {option}")
+    if moved:
+        write_json(path, found | {"config": ours})
 
 
 def _flat(config: dict, prefix: str = "") -> dict:

@@ -68,6 +68,8 @@ def measure_novelty(out: Path, samples: Pairs, config: Config) -> dict[str, floa
         known, strangers = load_data(config)
     except (OSError, ValueError) as error:
         print(f"novelty is not measured: {error}")
+        if config.data != "phantom":
+            print("if the folder is elsewhere now, repeat the train command with its new --data")
         return None
     if strangers is None and config.data == "phantom":
         strangers = phantoms(len(known), config.size, held_out("novelty"))

@@ -28,9 +28,9 @@ def pick_device(name: str | None = None) -> torch.device:
     except (RuntimeError, AssertionError):
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(
-            f"device {name!r} cannot be used here; give --device cpu, or leave the option out"
-        )
+        why = " (it has no float64, in which the schedule computes)" if name == "mps" else ""
+        remedy = "give --device cpu, or leave the option out"
+        raise ValueError(f"device {name!r} cannot be used here{why}; {remedy}")
     return device
 
 

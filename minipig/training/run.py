@@ -59,7 +59,10 @@ def train_pair(
         version = version_of(config.rule)  # of a rule in a file, which may change
         versioned = {"rule_version": version} if version else {}
         remedy = f"--out, or go on from this run: --from {folder} and another --out"
-        claim_folder(folder, asdict(config) | versioned, remedy, OLDER)
+        content = ""
+        if config.data != "phantom":
+            content = "".join(part.fingerprint() for part in (pairs, held_out) if part)
+        claim_folder(folder, asdict(config) | versioned, remedy, OLDER, content)
     wait_for_all()
     losses, points = {}, {}
 

@@ -30,7 +30,12 @@ def save_pair(
 
 def weights_of(run: Path) -> str:
     """The hash of a finished run's weights: equal for a copy, different after another training."""
-    return hashlib.sha256((run / "pair.pt").read_bytes()).hexdigest()
+    saved = load_checkpoint(run / "pair.pt", {"model_x", "model_y"})
+    digest = hashlib.sha256()
+    for name in ("model_x", "model_y"):
+        for key, value in saved[name].items():
+            digest.update(key.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

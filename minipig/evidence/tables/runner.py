@@ -52,9 +52,10 @@ def run_table(
         raise ValueError(f"--rows cannot be {unknown}; choose from {', '.join(known)}")
     sources = known if sources is None else sources
     experiment = Experiment(protocol, out, work, device)
-    claim_folder(out, configuration(protocol), defaults=OLDER_PROTOCOL)
     first = experiment.folds[0]
     pairs = first.train + first.test
+    content = "" if protocol.phantom else pairs.fingerprint()
+    claim_folder(out, configuration(protocol), defaults=OLDER_PROTOCOL, content=content)
     print(f"{pairs.counted} in {protocol.folds} folds")
     for note in pairs.notes:
         print(f"note: {note}")

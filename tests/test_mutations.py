@@ -208,6 +208,24 @@ MISTAKES = {
         "nn.init.ones_(layer.weight)",
         ["08:control"],
     ),
+    "a segmenter trained from another seed": (
+        "minipig.evidence.judge:train_segmenter",
+        "seeded_network(build, training.seed)",
+        "seeded_network(build, training.seed + 1)",
+        ["08:first-losses"],
+    ),
+    "batches of another seed": (
+        "minipig.training.loop:batch_indices",
+        'generator("epoch", training.seed, e)',
+        'generator("epoch", training.seed + 1, e)',
+        ["08:first-losses"],
+    ),
+    "a learning rate of .6": (
+        "minipig.training.loop:rate",
+        "training.rate * warm",
+        "0.6 * training.rate * warm",
+        ["08:first-losses"],
+    ),
     "a conditional that forgets to divide": (
         "minipig.worlds.finite:FiniteWorld.p",
         " / self._marginal(_names(right))",

@@ -122,6 +122,7 @@ METHODS = {
     # controls: other masks, another network, one network at twice PIG's cost
     "SegGuidedDif-newmasks": Method(("mask", "model_y-clean"), new_masks_first),
     "PIG-finished": Method(PIG_CLEAN, finished_masks),
+    "PIG-finished-fewer": Method(PIG_CLEAN, finished_masks, steps=16),  # at no more calls than PIG
     "PIG-matched-oldmasks": Method(("model_y-matched",), seg_guided.draw),
     "joint-wide": Method(("joint-wide",), joint.draw),
     # the released code: its guide, its loss, and both

@@ -14,7 +14,8 @@ NEW_MASKS = ("SegGuidedDif-newmasks", "PIG-finished")
 # what the released code does, each part alone, then both; PIG-thresholded was added after a first
 # look at PIG-binarised
 RELEASE = ("PIG-binarised", "PIG-thresholded", "PIG-weighted", "PIG-release")
-CONTROLS = (*NEW_MASKS, "PIG-matched-oldmasks", "joint-wide", *RELEASE)  # phantoms, first fold
+# phantoms, first fold; the last is the lab's finished-fewer, added for fresh samples of patients
+CONTROLS = (*NEW_MASKS, "PIG-matched-oldmasks", "joint-wide", *RELEASE, "PIG-finished-fewer")
 
 # a mirrored phantom is as likely, which classical augmentation alone is told; and both together
 FLIPPED = tuple(f"{name}-flipped" for name in (*COMPARATORS, "PIG", "PIG-sign"))

@@ -91,6 +91,35 @@ def test_the_judge_of_a_folder_is_tested_on_its_held_out_patients(few, tmp_path)
     assert fresh.names == held_out.names and not set(fresh.patients) & set(known.patients)
 
 
+def test_the_judge_of_many_held_out_patients_learns_from_half_of_them(
+    few, tmp_path, monkeypatch, capsys
+):
+    phantoms(48, (16, 16), seed=4).save(tmp_path / "data")
+    settings = dict(data=str(tmp_path / "data"), size=(16, 16), preset="tiny", holdout=0.5)
+    config = Config(**settings)
+    taught = []
+    train = judge_file.train_segmenter
+    monkeypatch.setattr(
+        judge_file,
+        "train_segmenter",
+        lambda pairs, *rest: taught.append(pairs) or train(pairs, *rest),
+    )
+    known, held_out = load_data(config)
+    lesions = int(held_out.masks.any((1, 2, 3)).sum())
+    for enough, checkpoint in ((lesions + 1, "a"), (lesions, "b")):
+        monkeypatch.setattr(judge_file, "ENOUGH", enough)
+        _, fresh = train_judge(config, CPU, tmp_path / checkpoint)
+        said = capsys.readouterr().out
+        if enough > lesions:
+            assert taught[-1].names == known.names and fresh.names == held_out.names
+            assert f"own training pairs, so copies score well\n(with {enough} lesions" in said
+        else:
+            parts = [set(part.patients) for part in (known, taught[-1], fresh)]
+            assert len(set.union(*parts)) == sum(map(len, parts)) == 12
+            assert sorted(taught[-1].names + fresh.names) == sorted(held_out.names)
+            assert "the judge learns from half of the held-out patients" in said
+
+
 class Bright(nn.Module):
     """A judge that calls what is bright a lesion."""
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from minipig.data.checks import held_out
-from minipig.data.pairs import Pairs
+from minipig.data.pairs import Pairs, groups, split
 from minipig.data.phantoms import phantoms
 from minipig.guider import NoisyPair
 from minipig.seeds import seeded_network
@@ -19,6 +19,7 @@ from minipig.training.speed import Speed
 JUDGE_PAIRS = 8000  # fresh phantoms
 JUDGE_STEPS = 600
 TEST_PAIRS = 600  # fresh phantoms
+ENOUGH = 400  # held-out pairs with a lesion, of which half can teach a judge
 EXCHANGES = 5  # ways to exchange masks, for the floor of an agreement
 
 
@@ -87,8 +88,9 @@ def train_judge(
 ) -> tuple[nn.Module, Pairs]:
     """Train the judge for generators of this configuration; also return fresh real pairs.
 
-    Phantoms: trained on many fresh ones. A folder: trained on the generator's own training pairs,
-    so copies of them score well; the fresh pairs are those of the held-out patients.
+    Phantoms: trained on many fresh ones. A folder: trained on half of the held-out patients, if
+    these have ENOUGH lesions; else on the generator's own training pairs, so copies of them score
+    well. It says which. The fresh pairs are those of the other held-out patients.
     """
     seed = held_out("demo-judge")
     if config.data == "phantom":
@@ -96,7 +98,13 @@ def train_judge(
         fresh = phantoms(TEST_PAIRS, config.size, held_out("demo-test"))
     else:
         known, fresh = load_data(config)
-        print("the judge learns from the generator's own training pairs, so copies score well")
+        lesions = int(fresh.masks.any((1, 2, 3)).sum())
+        if lesions >= ENOUGH and len(set(groups(fresh))) > 1:
+            known, fresh = split(fresh, (0.5, 0.5), config.seed)
+            print("the judge learns from half of the held-out patients; the others are the fresh")
+        else:
+            print("the judge learns from the generator's own training pairs, so copies score well")
+            print(f"(with {ENOUGH} lesions held out, not {lesions}, it would learn from those)")
     training = Training(JUDGE_STEPS, batch=32, rate=3e-3, mirror=config.mirror, seed=seed)
     return train_segmenter(known, training, device, checkpoint, "training the judge", build), fresh
 

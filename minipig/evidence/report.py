@@ -20,7 +20,7 @@ PICTURES = {
 }
 STYLE = """
 body { font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
-pre { background: #f4f4f4; padding: 1em; white-space: pre-wrap }
+pre { background: #f4f4f4; padding: 1em; white-space: pre-wrap; font-size: 13px }
 img { max-width: 100%; border: 1px solid #ccc }
 td, th { text-align: left; padding: 0 2em 0 0; font-weight: normal }
 figure { margin: 2em 0 }

@@ -2,8 +2,9 @@
 
 import csv
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 COLUMNS = ("image", "mask", "patient", "split")
@@ -21,6 +22,16 @@ class PairTable:
     patients: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def uses(self) -> Counter:
+        """How many images each mask belongs to."""
+        return Counter(mask for path in self.images for mask in self.masks[path])
+
+    @property
+    def names_patients(self) -> bool:
+        """Whether it names a patient."""
+        return any(self.patients.values())
 
 
 def read_pair_table(path: Path, src: Path, split: str | None = None) -> PairTable:

@@ -352,6 +352,9 @@ def main(argv: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # file names may not be valid UTF-8; a log gets each line at once
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
-    from minipig.commands import run  # imports torch
-
+    try:
+        from minipig.commands import run  # imports torch
+    except KeyboardInterrupt:
+        print("minipig: stopped before it began", file=sys.stderr)
+        return 130
     return run(args)

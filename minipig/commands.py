@@ -116,10 +116,11 @@ def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
     if not figures_are_current(out, out):
         draw_figures(out, pair, pairs, *how, args.solver)
     print(f"figures: {out}/samples.png, {out}/figure_3.png")
-    if found := measure_novelty(out, pairs, config):
+    content = load_start(args.run).content
+    if found := measure_novelty(out, pairs, config, content):
         write_json(out / "novelty.json", found)
     if args.agreement:
-        judge, fresh = train_judge(config, device, args.run / "judge.ckpt")
+        judge, fresh = train_judge(config, device, args.run / "judge.ckpt", content=content)
         write_json(out / "agreement.json", measure_agreement(judge, pairs, fresh))
     return [out, args.run]
 
@@ -231,6 +232,9 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{only}; start {args.command} without torchrun")
         if getattr(args, "data", None) not in (None, "phantom"):
             args.data = str(Path(args.data).resolve())  # one folder, however it is spelled
+        if ".py:" in (getattr(args, "rule", None) or ""):
+            path, _, name = args.rule.rpartition(":")
+            args.rule = f"{Path(path).resolve()}:{name}"
         device = pick_device(getattr(args, "device", None))
         said = Both(sys.stdout, io.StringIO())
         with terminable(), process_group(device), open(os.devnull, "w") as nowhere:

@@ -1,6 +1,7 @@
 """Checkpoints: a kill -9 leaves no trace in the weights; files of other trainings are refused."""
 
 import multiprocessing
+import signal
 import time
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from minipig.seeds import seeded_network
 from minipig.segmentation import SegmentationUNet
 from minipig.training import loop
 from minipig.training.checkpoint import KEYS
+from minipig.training.devices import terminable
 from minipig.training.loop import Training, fit
 from minipig.unet import PRESETS, PairedUNet
 
@@ -282,3 +284,23 @@ def test_a_checkpoint_without_a_schedule_resumes_as_linear(tmp_path, short):
     with pytest.raises(ValueError, match="net.ckpt .*linear.*, not .*cosine"):
         train(path, SHORT, schedule=Schedule.cosine())
     assert equal(train(path, SHORT).model.state_dict(), short[0].model.state_dict())
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_inside_an_update_waits_for_its_end(tmp_path, monkeypatch, sign):
+    """The step that it interrupts is whole, and saved."""
+    path = tmp_path / "net.ckpt"
+    steps = []
+    update = loop.update_average
+
+    def interrupted(average, model, keep):
+        steps.append(1)
+        if len(steps) == 7:
+            signal.raise_signal(sign)
+        update(average, model, keep)
+
+    monkeypatch.setattr(loop, "update_average", interrupted)
+    before = signal.getsignal(sign)
+    with terminable(), pytest.raises(KeyboardInterrupt):
+        list(steps_of(path, SHORT, every=50))
+    assert load_checkpoint(path, KEYS)["step"] == 7 and signal.getsignal(sign) == before

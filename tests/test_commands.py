@@ -252,8 +252,8 @@ def test_a_training_goes_on_from_a_run_with_its_settings(tmp_path, capsys):
     [
         (("--preset", "cpu"), "has networks of --preset tiny, not cpu; leave --preset out"),
         (("--schedule", "cosine"), "has networks of --schedule linear, not cosine; leave"),
-        (("--holdout", 0.5), "other patients of .* were held out from .*; leave --holdout"),
-        (("--seed", 7), "other patients of .* were held out"),
+        (("--holdout", 0.5), "were trained on by .* and would now be held out; leave --holdout"),
+        (("--seed", 3), "were held out by .* and would now be trained on; leave --holdout"),
         (("--steps", 0), "steps must be at least 1, not 0"),
     ],
 )
@@ -272,17 +272,20 @@ def test_images_that_were_held_out_are_not_trained_on_afterwards(trained, folder
         for options in (("--seed", 3), ("--holdout", 0)):
             again = ("train", "--from", start, "--data", twin, *options, "--out", tmp_path / "on")
             line = refused(capsys, *again)
-            assert re.search("[1-9][0-9]* images that were held out from .*, such as S0P", line)
+            assert re.search("[1-9][0-9]* images, such as S0P.*, were held out by ", line)
     same = ("--data", f"{folder}/", "--seed", 3)
-    assert "were held out from" in refused(capsys, "train", "--from", trained, *same)
+    assert "were held out by" in refused(capsys, "train", "--from", trained, *same)
+    larger = ("--data", twin, "--size", 32, "--holdout", 0)  # the same files at another size
+    assert "were held out by" in refused(capsys, "train", "--from", trained, *larger)
     assert run("train", "--from", trained, "--data", twin, "--out", tmp_path / "on") == 0
 
 
 def test_of_a_run_on_all_patients_none_can_be_held_out(tmp_path, capsys):
     out = tmp_path / "all"
     assert run("train", *TINY, "--pairs", 8, "--holdout", 0, "--out", out) == 0
-    line = refused(capsys, "train", "--from", out, "--holdout", 0.5)
-    assert f"{out} was trained on all patients of phantom, so none can be held out; leave" in line
+    for options in (("--holdout", 0.5), ("--holdout", 0.5, "--size", 32)):
+        line = refused(capsys, "train", "--from", out, *options)
+        assert f"were trained on by {out} and would now be held out; leave --holdout" in line
     assert run("train", "--from", out, "--seed", 3, "--out", tmp_path / "on") == 0
 
 
@@ -414,6 +417,16 @@ def quick(monkeypatch):
 
 
 @pytest.mark.parametrize("rule", ["FILE:Mine", "sign"])
+def test_a_rule_in_a_file_is_the_same_under_any_spelling(my_rule, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["train", *TINY, "--pairs", 8, "--holdout", 0, "--out", "run"]
+    for spelling in ("my_rule.py", "./my_rule.py", my_rule):
+        assert run(*command, "--rule", f"{spelling}:Mine") == 0
+    monkeypatch.chdir(tmp_path / "run")  # from anywhere
+    assert run("sample", ".", "-n", 1, "--sampling-steps", 2) == 0
+    assert run("train", "--from", ".", "--out", "../on") == 0
+
+
 def test_the_lab_ranks_a_rule_beside_blank_matched_and_clean(
     rule, my_rule, tmp_path, capsys, quick
 ):
@@ -570,6 +583,19 @@ def test_pairs_that_have_changed_are_another_run(tmp_path, capsys):
     Image.fromarray(np.full((16, 16), 9, np.uint8)).save(first)
     line = refused(capsys, *command, "--data", tmp_path / "mine")
     assert f"was made from other pairs than {tmp_path / 'mine'} holds now; restore them" in line
+
+
+def test_samples_are_not_compared_with_pairs_that_have_changed(tmp_path, capsys):
+    phantoms(16, (16, 16)).save(tmp_path / "mine")
+    command = ["train", "--data", tmp_path / "mine", *TINY, "--holdout", 0.25]
+    assert run(*command, "--out", tmp_path / "run") == 0
+    phantoms(8, (16, 16), seed=3).save(tmp_path / "mine")  # more of them
+    capsys.readouterr()
+    sampling = ["sample", tmp_path / "run", "-n", 2, "--sampling-steps", 2]
+    assert run(*sampling) == 0
+    told = "mine have changed since the run was trained on them; restore them, or train again"
+    assert f"novelty is not measured: the pairs in {tmp_path}/{told}" in capsys.readouterr().out
+    assert told in refused(capsys, *sampling, "--agreement")
 
 
 def test_the_folder_one_is_in_gives_the_run_its_name(tmp_path, monkeypatch, capsys):

@@ -280,3 +280,71 @@ def test_unequal_sizes_need_one_size(tmp_path):
     with pytest.raises(ValueError, match=problem):
         PairFolder(tmp_path)
     assert len(PairFolder(tmp_path, (16, 16))) == 2
+
+
+# one file of many, and names in other spellings
+
+
+def test_a_marker_or_an_offset_does_not_hide_that_the_range_is_unused(tmp_path):
+    """12 bits stored as 16: with a white marker, and with the values moved up."""
+    ramp = np.arange(12 * 16).reshape(12, 16) * 20  # 0 to 3820
+    marked, moved = ramp.copy(), 65535 - ramp
+    marked[0, 0] = 65535
+    for name, image in (("a.png", marked), ("b.png", moved), ("c.png", ramp * 16)):
+        write(tmp_path, name, image=image.astype(np.uint16))
+    blank = np.full((12, 16), 200, np.uint8)
+    write(tmp_path, "d.png", image=blank)  # has no range that could be unused
+    (note,) = PairFolder(tmp_path).notes
+    assert note.startswith("in 2 of 4 images nearly all pixels lie within 5.7% of the possible")
+
+
+def test_masks_that_may_be_inverted_and_labels_that_change_sides_are_told(tmp_path):
+    square = np.zeros((12, 16), np.uint8)
+    square[3:8, 5:11] = 1
+    for name, mask in (("a.png", square), ("b.png", 2 * square), ("c.png", 2 - square)):
+        write(tmp_path, name, mask=mask)
+    half, sides = PairFolder(tmp_path).notes
+    assert half.startswith("1 of 3 masks cover more than half at 12x16; if they are inverted")
+    assert sides.startswith("the value 1 is lesion in some masks and background in others; give")
+
+
+def test_small_lesions_that_vanish_beside_a_large_one_are_counted(tmp_path):
+    mask = np.zeros((64, 48), np.uint8)
+    mask[8:40, 8:40] = 255
+    mask[50:53, 2:46:8] = 255  # six specks
+    write(tmp_path, image=np.arange(64 * 48).reshape(64, 48).astype(np.uint8), mask=mask)
+    assert PairFolder(tmp_path).notes == PairFolder(tmp_path, (64, 64)).notes == []
+    told = "6 lesions of 1 masks that have several are too small to be seen at 16x16; raise"
+    assert any(note.startswith(told) for note in PairFolder(tmp_path, (16, 16)).notes)
+
+
+def test_names_of_another_unicode_form_are_partners_and_capitals_are_hinted_at(tmp_path):
+    name = "e\u0301.png"  # as macOS writes it
+    write(tmp_path, name)
+    (tmp_path / "masks" / name).rename(tmp_path / "masks" / "\u00e9.png")
+    assert len(PairFolder(tmp_path)) == 1
+    write(tmp_path, "b1.png")
+    (tmp_path / "masks" / "b1.png").rename(tmp_path / "masks" / "B1.png")
+    with pytest.raises(ValueError, match="no partner .*; rename (b1|B1).png$"):
+        PairFolder(tmp_path)
+
+
+@pytest.mark.parametrize("row", ["A.PNG", "a", "images/a.png", "a.png "])
+def test_a_manifest_that_spells_a_name_otherwise_is_quoted(tmp_path, row):
+    write(tmp_path)
+    (tmp_path / "manifest.csv").write_text(f"name,patient\n{row},p\n")
+    told = f"names no patient for a.png; it names '{row}': write names as the files are called"
+    with pytest.raises(ValueError, match=told):
+        PairFolder(tmp_path)
+
+
+def test_an_interrupted_prepare_is_named_before_its_missing_masks(tmp_path):
+    write(tmp_path)
+    write(tmp_path, "b.png")
+    (tmp_path / "masks" / "b.png").unlink()
+    (tmp_path / "config.json").write_text('{"config": {"src": "there"}}')
+    with pytest.raises(ValueError, match="minipig prepare was interrupted; repeat it"):
+        PairFolder(tmp_path)
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(ValueError, match="has no partner"):
+        PairFolder(tmp_path)

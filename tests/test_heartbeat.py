@@ -31,6 +31,14 @@ def lines(seconds_a_step, steps, first=0):
     return found
 
 
+def test_the_unit_is_said(log):
+    now = [0.0]
+    beat = Heartbeat("sampling", clock=lambda: now[0], unit="pair")
+    assert beat.step(64, 256, {}) == ""  # resumed
+    now[0] = 20
+    assert beat.step(128, 256, {}) == "sampling: pair 128 of 256, 40 s left"
+
+
 def test_the_first_line_comes_soon_and_one_a_minute_follows(log):
     found = lines(seconds_a_step=1, steps=300)
     assert list(found) == [11, 71, 131, 191, 251]

@@ -116,7 +116,7 @@ def test_bus_uclm(bus_uclm, tmp_path):
     assert pairs.patients == ["ALWI", "ALWI", "CHCO", "CHVI"]
     assert (pairs.masks.sum((1, 2, 3)) == 4 * 7).all()
     assert report["left_out"] == {
-        "image and mask differ in size": ["images/HESN_002.png"],
+        "image and mask differ in size; make them equal": ["images/HESN_002.png"],
         HEALTHY: ["images/NODE_000.png"],
     }
     assert report["identical"] == [["CHCO_000.png", "CHVI_005.png"]]
@@ -211,7 +211,7 @@ def test_each_file_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
             "images/broken.png",
             "images/empty.png",
         ],
-        "the mask is full": ["images/full.png"],
+        "the mask is full; outline the lesion, or correct --threshold": ["images/full.png"],
         "a link to a file outside SRC; copy the file": ["images/link.png"],
     }
 
@@ -435,8 +435,12 @@ def test_masks_of_one_bit_and_of_labels_are_thresholded_by_their_values(tmp_path
     assert PairFolder(tmp_path / "0").masks.sum((1, 2, 3)).tolist() == [28, 42, 42]
     report = prepare(root, tmp_path / "127", replace(PLAIN, threshold=127))
     assert PairFolder(tmp_path / "127").names == ["bit.png"]
-    low = "the mask has two values, neither above --threshold; lower --threshold"
-    assert report["left_out"][low] == ["images/one.png"]
+    low = "the mask has no value above --threshold; lower --threshold"
+    assert report["left_out"][low] == ["images/label.png", "images/one.png"]
+    details = report["details"][low]
+    assert details.startswith("it has values up to ") and details.endswith("none above --threshold")
+    nothing = prepare(root, tmp_path / "3", replace(PLAIN, label=77, keep_healthy=True))
+    assert nothing["notes"] == ["3 of 3 masks have no lesion; correct --threshold or --label"]
     with pytest.raises(ValueError, match="--threshold must be at least 0, not -1"):
         prepare(root, tmp_path / "below", replace(PLAIN, threshold=-1))
 
@@ -940,3 +944,52 @@ def test_the_contact_sheet_is_even_over_what_was_accepted_and_has_names(tmp_path
     for name, image in zip(how["names"], images[:, 0]):
         middle = np.asarray(picture(int(name))).mean() / 127.5 - 1
         assert abs(image[16:-16].mean() - middle) < 0.02
+
+
+# patients, and names in other spellings
+
+
+def test_patients_of_a_manifest_in_the_set_are_taken_over(tmp_path, capsys):
+    """A folder whose masks need a threshold keeps its patients on the way through prepare."""
+    root = tmp_path / "SET"
+    for k in range(4):
+        put(root, f"images/{k}.png", picture(k))
+        put(root, f"masks/{k}.png", outline((5, 5, 9, 12)))
+    (root / "manifest.csv").write_text("name,patient\n0.png,p\n1.png,p\n2.png,q\n3.png,q\n")
+    command = ("--images", "images/*.png", "--masks", "masks/{stem}.png")
+    assert run("prepare", root, tmp_path / "a", *command) == 0
+    assert "4 pairs of 2 patients" in capsys.readouterr().out
+    assert PairFolder(tmp_path / "a").patients == ["p", "p", "q", "q"]
+    (root / "manifest.csv").write_text("name,patient\n0.png,p\n")
+    assert run("prepare", root, tmp_path / "b", *command) == 0
+    said = capsys.readouterr().out
+    assert "unknown patients" in said and "manifest.csv names no patient for 1.png" in said
+
+
+def test_patients_of_a_table_are_counted_as_train_counts_them(tmp_path, capsys):
+    root = tmp_path / "SET"
+    rows = ["image,mask,patient"]
+    for k, patient in enumerate(("7", "7.0", "007", "P1", "p1", "8")):
+        put(root, f"{k}.png", picture(k))
+        put(root, f"{k}_mask.png", outline((5, 5, 9, 12)))
+        rows.append(f"{k}.png,{k}_mask.png,{patient}")
+    rows.append("0.png,0_mask.png,7.0")  # the same patient in another spelling
+    table = tmp_path / "pairs.csv"
+    table.write_text("\n".join(rows))
+    assert run("prepare", root, tmp_path / "a", "--csv", table) == 0
+    assert "6 pairs of 3 patients" in capsys.readouterr().out
+    assert len(set(PairFolder(tmp_path / "a").patients)) == 3
+    table.write_text("\n".join(rows[:-1]).replace("patient", "patient_id"))
+    assert run("prepare", root, tmp_path / "b", "--csv", table) == 0
+    told = "note: the column patient_id is not read; patients are in one named patient"
+    assert told in capsys.readouterr().out
+    assert run("prepare", root, tmp_path / "c", "--csv", table, "--patient", r"(\d)\.png") == 0
+    assert "6 pairs of 6 patients" in capsys.readouterr().out
+
+
+def test_a_mask_in_another_unicode_form_is_found(tmp_path):
+    root = tmp_path / "SET"
+    put(root, "Ma\u0308rz/e\u0301.png", picture(0))
+    put(root, "M\u00e4rz/\u00e9_mask.png", outline((5, 5, 9, 12)))
+    layout = Layout("**/e?.png", "**/{stem}_mask.png")
+    assert prepare(root, tmp_path / "a", layout)["pairs"] == 1

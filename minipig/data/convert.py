@@ -9,6 +9,8 @@ from minipig.data.files import write_png
 from minipig.data.images import ImageError, grey_values, in_colour, open_image, read_mask
 from minipig.data.layouts import MASK_SUFFIXES, Layout, mask_pattern
 
+LABELS = 16  # values in a mask of labels, at most; a blurred mask has more
+
 
 class Unusable(ValueError):
     """A pair that cannot be used. The text is the same for all such pairs; detail: of this one."""
@@ -49,7 +51,8 @@ def read_pair(
             f"the {which} {error.kind}", error.detail and f"it {error.detail}"
         ) from error
     if any(part.shape != image.shape for part in parts):
-        raise Unusable("image and mask differ in size")
+        sizes = f"they are {' and '.join(f'{h}x{w}' for h, w in (image.shape, parts[0].shape))}"
+        raise Unusable("image and mask differ in size; make them equal", sizes)
     mask = np.any(parts, axis=0)
     if not mask.any() and not layout.keep_healthy:
         if layout.label is None:
@@ -60,7 +63,7 @@ def read_pair(
         values = np.unique(np.asarray(open_image(src / masks[0], indices=True)))
         raise Unusable(reason, f"its mask has the values {', '.join(map(str, values[:8]))}")
     if mask.all():
-        raise Unusable("the mask is full")
+        raise Unusable("the mask is full; outline the lesion, or correct --threshold")
     return image, mask, in_colour(opened)
 
 
@@ -95,8 +98,9 @@ def read_above(path: Path, threshold: int) -> np.ndarray:
     image = open_image(path)
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
     values = values.max(2) if values.ndim == 3 else values  # of colours, the largest channel
-    if values.max() <= threshold and len(np.unique(values)) == 2:
-        raise ImageError(path, "has two values, neither above --threshold", "lower --threshold")
+    if 0 < values.max() <= threshold and len(np.unique(values)) <= LABELS:
+        detail = f"has values up to {values.max()}, none above --threshold"
+        raise ImageError(path, "has no value above --threshold", "lower --threshold", detail)
     return values > threshold
 
 

@@ -101,6 +101,16 @@ def grey_values(path: Path, image: Image.Image, channel: str | None = None) -> n
 
 def read_mask(path: Path) -> np.ndarray:
     """(H, W) bool, True on the lesion."""
+    return lesion_of(read_mask_values(path))
+
+
+def lesion_of(values: np.ndarray) -> np.ndarray:
+    """The larger of two values of a mask; of one value, the mask is empty if this is 0."""
+    return values == values.max() if values.max() > 0 else np.zeros(values.shape, bool)
+
+
+def read_mask_values(path: Path) -> np.ndarray:
+    """The values (H, W) of a mask, which are one or two. Raises ImageError."""
     image = open_image(path)
     values = np.asarray(image.convert("L") if image.mode == "RGB" else image)
     levels = np.unique(values)
@@ -118,7 +128,7 @@ def read_mask(path: Path) -> np.ndarray:
         raise ImageError(path, problem, "save it with 0 and 255", detail)
     if image.mode == "RGB" and len(image.getcolors(2) or "???") > len(levels):
         raise ImageError(path, "has colours of the same grey", "save it in black and white")
-    return values == levels[-1] if levels[-1] > 0 else np.zeros(values.shape, bool)
+    return values
 
 
 def fit_mask(mask: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
@@ -134,12 +144,19 @@ def fit_into(image: np.ndarray, size: tuple[int, int] | None, fill: float) -> np
     """
     if size is None:
         return image
-    scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
-    height, width = (max(1, round(side * scale)) for side in image.shape)
-    method = Image.Resampling.BOX if scale <= 1 else Image.Resampling.BILINEAR
+    place = place_of(image.shape, size)
+    height, width = (side.stop - side.start for side in place)
+    smaller = height <= image.shape[0] and width <= image.shape[1]
+    method = Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
     small = np.asarray(Image.fromarray(image.astype(np.float32)).resize((width, height), method))
-    top = (size[0] - height) // 2
-    left = (size[1] - width) // 2
     canvas = np.full(size, fill, np.float32)
-    canvas[top : top + height, left : left + width] = small
+    canvas[place] = small
     return canvas
+
+
+def place_of(shape: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
+    """Where an image of this shape lies in `size`: aspect kept, centred."""
+    scale = min(size[0] / shape[0], size[1] / shape[1])
+    sides = [max(1, round(side * scale)) for side in shape]
+    starts = [(whole - side) // 2 for whole, side in zip(size, sides)]
+    return tuple(slice(start, start + side) for start, side in zip(starts, sides))

@@ -30,6 +30,8 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
     for name in names:
         if not patient_of.get(one_form(name)):
             remedy = f"add the row {name},PATIENT or remove the manifest"
+            if near := [other for other in patient_of if bare(other) == bare(name) != ""]:
+                remedy = f"it names {near[0]!r}: write names as the files are called"
             raise ValueError(f"{manifest} names no patient for {name}; {remedy}")
     notes = []
     if absent := sorted(patient_of.keys() - set(map(one_form, names))):
@@ -76,6 +78,11 @@ def rows_of(manifest: Path) -> dict[str, str]:
 def one_form(name: str) -> str:
     """A file's name in one Unicode form: some systems write é as one character, others as two."""
     return unicodedata.normalize("NFC", name)
+
+
+def bare(name: str) -> str:
+    """A file's name without folder, ending, blanks and capitals."""
+    return Path(name.strip().replace("\\", "/")).stem.casefold()
 
 
 def identity(patient: str) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from minipig.data.manifest import identity
+
 COLUMNS = ("image", "mask", "patient", "split")
 
 
@@ -34,11 +36,14 @@ class PairTable:
         return any(self.patients.values())
 
 
-def read_pair_table(path: Path, src: Path, split: str | None = None) -> PairTable:
+def read_pair_table(
+    path: Path, src: Path, split: str | None = None, pattern: str | None = None
+) -> PairTable:
     """Read the columns image and mask, and patient and split if they are there.
 
     An image may have several rows, one a mask; if a file of one of them is not there, the image is
-    left out. split: only the rows with this word in that column. Raises FileNotFoundError, or
+    left out. split: only the rows with this word in that column. pattern: what else tells patients.
+    Raises FileNotFoundError, or
     ValueError that names the line.
     """
     if not path.is_file():
@@ -77,7 +82,10 @@ def read_pair_table(path: Path, src: Path, split: str | None = None) -> PairTabl
     elif len(splits) > 1:
         table.notes.append(f"all splits of the table are used: {others}; --split takes one")
     alone = sum(not table.patients[image] for image in table.images)
-    if "patient" in names and alone:
+    unread = [name for name in names if "patient" in name and name not in COLUMNS]
+    if unread and "patient" not in names:
+        table.notes.append(f"the column {unread[0]} is not read; patients are in one named patient")
+    if "patient" in names and alone and not pattern:
         table.notes.append(f"{alone} images name no patient; each counts as one of its own")
     return table
 
@@ -101,7 +109,7 @@ def add_row(table: PairTable, cells: dict[str, str], src: Path, place: str) -> s
         table.masks[image].append(mask)
     patient = cells.get("patient", "")
     before = table.patients.setdefault(image, patient)
-    if before != patient:
+    if identity(before) != identity(patient):
         both = f"{before or 'nobody'} and {patient or 'nobody'}"
         raise ValueError(f"{place} gives {image} to two patients, {both}; correct it")
     return set()

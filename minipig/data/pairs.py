@@ -20,7 +20,8 @@ class Pairs:
     """N pairs: masks (N, 1, H, W) bool, images (N, 1, H, W) float32 in [-1, 1], names, patients.
 
     `pairs[i]`, where i is a slice or a list or tensor of indices, gives what networks are trained
-    on: (x0 in ±1, y0). notes: what the user should know, such as empty masks.
+    on: (x0 in ±1, y0). notes: what the user should know, such as empty masks. sources: what each
+    image is known by, whatever its size: a hash of its file's pixels, or the name of a phantom.
     """
 
     masks: Tensor
@@ -28,6 +29,7 @@ class Pairs:
     names: list[str]
     patients: list[str]
     notes: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,13 +54,18 @@ class Pairs:
         index = list(index)
         names = [self.names[i] for i in index]
         patients = [self.patients[i] for i in index]
-        return Pairs(self.masks[index], self.images[index], names, patients, self.notes)
+        sources = [self.sources[i] for i in index] if self.sources else []
+        return Pairs(self.masks[index], self.images[index], names, patients, self.notes, sources)
 
     def __add__(self, other: "Pairs") -> "Pairs":
         masks = torch.cat([self.masks, other.masks])
         images = torch.cat([self.images, other.images])
+        names, patients = self.names + other.names, self.patients + other.patients
         notes = list(dict.fromkeys(self.notes + other.notes))  # parts of one folder share notes
-        return Pairs(masks, images, self.names + other.names, self.patients + other.patients, notes)
+        sources = []
+        if self.sources or other.sources:
+            sources = self.known_by() + other.known_by()
+        return Pairs(masks, images, names, patients, notes, sources)
 
     def save(self, root: str | Path) -> None:
         """Write 8-bit PNGs to root/images and root/masks, then add them to root/manifest.csv."""
@@ -73,9 +80,9 @@ class Pairs:
         csv.writer(rows, lineterminator="\n").writerows(zip(self.names, self.patients))
         write_atomically(manifest, (old + rows.getvalue()).encode())
 
-    def hashes(self) -> list[str]:
-        """A hash of each image: equal for equal images."""
-        return [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in self.images]
+    def known_by(self) -> list[str]:
+        """The sources, or a hash of each image: equal for equal images."""
+        return self.sources or [hash_of(image.numpy()) for image in self.images]
 
     def fingerprint(self) -> str:
         """Hash of names, masks and images: equal for equal data."""
@@ -83,6 +90,13 @@ class Pairs:
         for part in (self.masks, self.images):
             digest.update(part.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def hash_of(image: np.ndarray) -> str:
+    """A short hash of an image's pixels and shape."""
+    return hashlib.sha256(f"{image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest()[
+        :16
+    ]
 
 
 def split(pairs: Pairs, fractions: tuple[float, ...], seed: int = 0) -> list[Pairs]:
@@ -96,8 +110,9 @@ def split(pairs: Pairs, fractions: tuple[float, ...], seed: int = 0) -> list[Pai
     sizes = Counter(group)
     if len(sizes) < len(fractions):
         count = f"{len(pairs)} pairs of {len(sizes)} patient(s) into {len(fractions)} parts"
-        remedy = "add patients, correct the patient column of manifest.csv, or give --holdout 0"
-        raise ValueError(f"cannot split {count}: each part needs its own patients; {remedy}")
+        remedy = "add patients, or correct the patient column of manifest.csv"
+        why = "each part needs its own patients, and equal images count as one patient's"
+        raise ValueError(f"cannot split {count}: {why}; {remedy}")
     order = sorted(sizes)
     np.random.default_rng(seed).shuffle(order)
     want = [f * len(pairs) for f in fractions]
@@ -138,7 +153,8 @@ def deal(order: list[int], sizes: Counter, want: list[float]) -> list[set[int]]:
 def groups(pairs: Pairs) -> list[int]:
     """Number the group of each pair; pairs of one patient or with identical images share a group.
 
-    A union-find: `leader` links patients and images to others of their group.
+    A union-find: `leader` links patients and images to others of their group. Blank images, of one
+    grey value, link nobody.
     """
     leader: dict[str, str] = {}
 
@@ -148,8 +164,10 @@ def groups(pairs: Pairs) -> list[int]:
         return key
 
     keys = ["patient " + patient for patient in pairs.patients]
-    for key, image in zip(keys, pairs.hashes()):
-        leader[find(image)] = find(key)
+    blank = (pairs.images.amin((1, 2, 3)) == pairs.images.amax((1, 2, 3))).tolist()
+    for key, source, empty in zip(keys, pairs.known_by(), blank):
+        if not empty:
+            leader[find(f"image {source}")] = find(key)
     roots = [find(key) for key in keys]
     number = {root: i for i, root in enumerate(sorted(set(roots)))}
     return [number[root] for root in roots]

@@ -39,7 +39,7 @@ def phantoms(
     masks, images = (torch.from_numpy(np.stack(part)[:n, None]) for part in zip(*drawn))
     patients = [f"S{seed}P{i // slices:04d}" for i in range(n)]
     names = [f"{patient}_{i % slices}.png" for i, patient in enumerate(patients)]
-    return Pairs(masks, images.float(), names, patients)
+    return Pairs(masks, images.float(), names, patients, sources=list(names))
 
 
 def draw_patient(

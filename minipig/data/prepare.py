@@ -28,6 +28,7 @@ from minipig.data.convert import Unusable, read_pair, write_values
 from minipig.data.files import claim_folder, write_atomically, write_figure, write_json
 from minipig.data.images import fit_into, fit_mask, grey_values, open_image
 from minipig.data.layouts import Layout
+from minipig.data.manifest import read_patients
 from minipig.data.pair_table import PairTable, read_pair_table
 from minipig.data.tally import Tally, reasons
 
@@ -88,9 +89,16 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
 def find_pairs(src: Path, layout: Layout) -> PairTable:
     """The images and the masks of each, by the table or by the patterns of `layout`."""
     if layout.csv:
-        return read_pair_table(Path(layout.csv), src, layout.split)
+        return read_pair_table(Path(layout.csv), src, layout.split, layout.patient)
     images, masks_of, left_out = layouts.images_and_masks(src, layout)
-    return PairTable(images, masks_of, left_out=left_out)
+    table = PairTable(images, masks_of, left_out=left_out)
+    if not layout.patient and (src / "manifest.csv").exists():
+        try:
+            told, notes = read_patients(src, [Path(path).name for path in images])
+            table.patients, table.notes = dict(zip(images, told)), notes
+        except ValueError as error:
+            table.notes.append(f"not used: {error}")
+    return table
 
 
 def find_patients(table: PairTable, names: dict[str, str], layout: Layout) -> dict[str, str]:

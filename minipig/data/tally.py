@@ -9,6 +9,7 @@ import numpy as np
 from minipig.data.convert import Unusable
 from minipig.data.images import CHANNELS
 from minipig.data.layouts import Layout
+from minipig.data.manifest import identity
 from minipig.data.pair_table import PairTable
 from minipig.data.shrunk import Shrunk
 
@@ -51,12 +52,15 @@ class Tally:
         least, median, most = np.quantile(self.areas, (0, 0.5, 1)).tolist()
         named = self.layout.patient or self.table.names_patients
         notes = self.table.notes + self.shrunk.notes(len(self.rows))
+        if empty := self.areas.count(0) - self.shrunk.lost:
+            remedy = "; correct --threshold or --label" if empty == len(self.rows) else ""
+            notes.append(f"{empty} of {len(self.rows)} masks have no lesion{remedy}")
         if self.coloured and not self.layout.channel:
             grey = f"{self.coloured} of {len(self.rows)} images are in colour and become grey"
             notes.append(f"{grey} (luminance); --channel {'|'.join(CHANNELS)} takes one channel")
         return {
             "pairs": len(self.rows),
-            "patients": len({patient for _, patient, _ in self.rows}) if named else None,
+            "patients": len({identity(patient) for _, patient, _ in self.rows}) if named else None,
             "left_out": dict(self.left_out),
             "details": self.details,
             "mask_area": {"least": least, "median": median, "most": most},

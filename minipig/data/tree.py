@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from string import ascii_lowercase
 
+from minipig.data.manifest import one_form
+
 
 def find(src: Path, wanted: str) -> list[str]:
     """List the paths under `src` that match a glob, sorted, with / on every system."""
@@ -23,16 +25,20 @@ class Tree:
         paths = [path for path in find(src, "**/*") if not (src / path).is_dir()]
         folders: dict[str | None, list[str]] = {None: paths}  # None: all
         for path in paths:
-            folders.setdefault(path.rpartition("/")[0], []).append(path)
+            folders.setdefault(one_form(path.rpartition("/")[0]), []).append(path)
         # of each folder, the files by the start of their names, and by the end; small letters
         self.forward, self.backward = {}, {}
         for folder, inside in folders.items():
-            names = [path.rpartition("/")[2].casefold() for path in inside]
+            names = [one_form(path.rpartition("/")[2]).casefold() for path in inside]
             self.forward[folder] = sorted(zip(names, inside))
             self.backward[folder] = sorted((name[::-1], path) for name, path in zip(names, inside))
 
     def find(self, wanted: str) -> list[str]:
-        """`find`, in a time that grows with what is found and not with the number of files."""
+        """`find`, in a time that grows with what is found and not with the number of files.
+
+        Names may be in another Unicode form than `wanted`.
+        """
+        wanted = one_form(wanted)
         name = wanted.rpartition("/")[2]
         # absolute, outside `src`, hidden, or of several folders
         if (
@@ -53,7 +59,7 @@ class Tree:
         high = bisect_left(ranked, (first + chr(0x10FFFF),))
         parts = wanted.split("/")
         found = (path for _, path in ranked[low:high])
-        return sorted(path for path in found if matches(path.split("/"), parts))
+        return sorted(path for path in found if matches(one_form(path).split("/"), parts))
 
 
 # a letter that stands for itself, is escaped ([*]), or may be small or a capital ([pP])

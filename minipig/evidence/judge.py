@@ -85,19 +85,21 @@ def train_judge(
     device: torch.device,
     checkpoint: Path,
     build: Callable[[], nn.Module] = SegmentationUNet,
+    content: str = "",
 ) -> tuple[nn.Module, Pairs]:
     """Train the judge for generators of this configuration; also return fresh real pairs.
 
     Phantoms: trained on many fresh ones. A folder: trained on half of the held-out patients, if
     these have ENOUGH lesions; else on the generator's own training pairs, so copies of them score
-    well. It says which. The fresh pairs are those of the other held-out patients.
+    well. It says which. The fresh pairs are those of the other held-out patients. content: see
+    load_data, which raises ValueError if the pairs have changed.
     """
     seed = held_out("demo-judge")
     if config.data == "phantom":
         known = phantoms(JUDGE_PAIRS, config.size, seed)
         fresh = phantoms(TEST_PAIRS, config.size, held_out("demo-test"))
     else:
-        known, fresh = load_data(config)
+        known, fresh = load_data(config, content)
         lesions = int(fresh.masks.any((1, 2, 3)).sum())
         if lesions >= ENOUGH and len(set(groups(fresh))) > 1:
             known, fresh = split(fresh, (0.5, 0.5), config.seed)

@@ -58,14 +58,16 @@ def with_mirrored(pairs: Pairs) -> Pairs:
     return pairs + turned
 
 
-def measure_novelty(out: Path, samples: Pairs, config: Config) -> dict[str, float] | None:
+def measure_novelty(
+    out: Path, samples: Pairs, config: Config, content: str = ""
+) -> dict[str, float] | None:
     """Print and return the novelty of a run's samples; draw OUT/nearest.png.
 
     The strangers are the held-out patients, or fresh phantoms. None if there are none, or if the
-    training data cannot be read.
+    training data cannot be read, or are no longer those of `content` (see load_data).
     """
     try:
-        known, strangers = load_data(config)
+        known, strangers = load_data(config, content)
     except (OSError, ValueError) as error:
         print(f"novelty is not measured: {error}")
         if config.data != "phantom":

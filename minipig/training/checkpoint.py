@@ -10,7 +10,7 @@ import torch
 from minipig.data.files import load_checkpoint, locked, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.schedule import Schedule
-from minipig.training.devices import rank
+from minipig.training.devices import held_back, rank
 from minipig.training.loss_log import LossLog
 from minipig.training.speed import Speed
 
@@ -52,10 +52,14 @@ class Checkpoint:
 
     @contextmanager
     def update(self):
-        """The update of weights, average and step; if interrupted inside, nothing is saved."""
-        self.whole = False
-        yield
-        self.keep_buffers()
+        """The update of weights, average and step, which an interruption waits for.
+
+        If it fails all the same, nothing is saved.
+        """
+        with held_back():
+            self.whole = False
+            yield
+            self.keep_buffers()
 
     def save(self) -> None:
         """Write the state after `progress.step` steps."""

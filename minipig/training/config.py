@@ -77,17 +77,31 @@ def network(config: Config, seed: int) -> PairedUNet:
     return net
 
 
-def load_data(config: Config) -> tuple[Pairs, Pairs | None]:
+def content_of(config: Config, pairs: Pairs, held_out: Pairs | None) -> str:
+    """The fingerprints of a folder's pairs, trained on and held out; empty for phantoms."""
+    if config.data == "phantom":
+        return ""
+    return "".join(part.fingerprint() for part in (pairs, held_out) if part)
+
+
+def load_data(config: Config, content: str = "") -> tuple[Pairs, Pairs | None]:
     """The pairs to train on, and those of the held-out patients (None if holdout is 0).
 
-    Raises ValueError, or FileNotFoundError, for data that cannot be used.
+    content: what `content_of` said of them before. Raises ValueError, or FileNotFoundError, for
+    data that cannot be used, or that have changed.
     """
     network(config, config.seed)  # raises for a size that it cannot take, before anything is read
     if config.data == "phantom":
         pairs = phantoms(config.pairs, config.size, config.seed)
     else:
         pairs = PairFolder(config.data, config.size)
-    if config.holdout == 0:
-        return pairs, None
-    known, held_out = split(pairs, (1 - config.holdout, config.holdout), config.seed)
+    known, held_out = pairs, None
+    if config.holdout:
+        try:
+            known, held_out = split(pairs, (1 - config.holdout, config.holdout), config.seed)
+        except ValueError as error:
+            raise ValueError(f"{error}, or give --holdout 0") from error
+    if content not in ("", content_of(config, known, held_out)):
+        problem = f"the pairs in {config.data} have changed since the run was trained on them"
+        raise ValueError(f"{problem}; restore them, or train again")
     return known, held_out

@@ -150,3 +150,21 @@ def terminable():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def held_back():
+    """Hold SIGINT and SIGTERM back until the end of this block, which is not left half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        if came:
+            signal.raise_signal(came[0])

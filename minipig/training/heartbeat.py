@@ -1,4 +1,4 @@
-"""Lines for a log: how far a training is, where no terminal shows its progress bar."""
+"""Lines for a log: how far a long job is, where no terminal shows its progress bar."""
 
 import sys
 import time
@@ -10,8 +10,9 @@ FIRST, EVERY = 10.0, 60.0  # seconds until the first line, and between lines
 class Heartbeat:
     """A line now and then with step, loss and time left; none in a terminal or a notebook."""
 
-    def __init__(self, label: str, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, label: str, clock: Callable[[], float] = time.monotonic, unit: str = "step"):
         self.label = label
+        self.unit = unit
         self.clock = clock
         self.start = 0.0
         self.first = None  # the first step of this process, which takes longer
@@ -28,7 +29,7 @@ class Heartbeat:
         self.due = spent + EVERY
         left = spent / (step - self.first) * (steps - step)
         told = "".join(f", {name} {value:.4f}" for name, value in losses.items())
-        return f"{self.label}: step {step} of {steps}{told}, {in_words(left)} left"
+        return f"{self.label}: {self.unit} {step} of {steps}{told}, {in_words(left)} left"
 
 
 def in_words(seconds: float) -> str:

@@ -22,7 +22,7 @@ from minipig.guider import model_x_loss
 from minipig.rules import loss_of, trained_as
 from minipig.sampler import PairModel
 from minipig.training.choice import told
-from minipig.training.config import OLDER, Config, network
+from minipig.training.config import OLDER, Config, content_of, network
 from minipig.training.curves import write_curves
 from minipig.training.devices import rank, wait_for_all
 from minipig.training.held_out import HeldOut, steps_between
@@ -47,21 +47,21 @@ def train_pair(
 
     held_out: pairs of other patients, to measure both trainings on. start: the run whose weights
     they begin with, that of config.start. Prints one line for each network. Process 0 writes the
-    files named above. Raises ValueError if `pairs` has images that were held out from `start`.
+    files named above. Raises ValueError as `Start.refuse` does.
     """
     rule = find_rule(config.rule)()
-    unseen = set(held_out.hashes()) if held_out else set()
+    content = content_of(config, pairs, held_out)
+    seen, unseen = set(pairs.known_by()), set(held_out.known_by() if held_out else ())
     if start is not None:
-        start.refuse(pairs)
-        unseen |= start.unseen
+        start.refuse(pairs, held_out)
+        seen, unseen = seen | start.seen, unseen | start.unseen
     first = rank()[0] == 0
     if first:
         version = version_of(config.rule)  # of a rule in a file, which may change
         versioned = {"rule_version": version} if version else {}
-        remedy = f"--out, or go on from this run: --from {folder} and another --out"
-        content = ""
-        if config.data != "phantom":
-            content = "".join(part.fingerprint() for part in (pairs, held_out) if part)
+        remedy = "--out"
+        if (folder / "pair.pt").exists():
+            remedy = f"--out, or go on from this run: --from {folder} and another --out"
         claim_folder(folder, asdict(config) | versioned, remedy, OLDER, content)
     wait_for_all()
     losses, points = {}, {}
@@ -111,7 +111,7 @@ def train_pair(
     model_y = learn("model_y", seed + 1, loss_of(rule), guider)
     if first:
         write_curves(folder, losses, points)
-        save_pair(folder / "pair.pt", config, guider, model_y, unseen)
+        save_pair(folder / "pair.pt", config, guider, model_y, seen, unseen, content)
     wait_for_all()
     return load_pair(folder, device)[0]
 

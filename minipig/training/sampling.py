@@ -1,5 +1,6 @@
 """Sample a pair model into a folder of PNG files, in the layout that training reads."""
 
+import sys
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from minipig.data.pairs import Pairs
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel, sample
 from minipig.seeds import SampleNoise
+from minipig.training.heartbeat import Heartbeat
 
 
 def sample_folder(
@@ -45,12 +47,16 @@ def sample_folder(
             first=done,
             solver=SOLVERS[solver],
         )
+        heartbeat = Heartbeat("sampling", unit="pair")
+        heartbeat.step(done, n, {})  # starts its clock
         with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:
             for masks, images in todo:
                 stems = [f"synthetic_{i:05d}" for i in range(done, done + len(masks))]
                 Pairs(masks > 0, images, [f"{stem}.png" for stem in stems], stems).save(folder)
                 done += len(masks)
                 bar.update(len(masks))
+                if line := heartbeat.step(done, n, {}):
+                    print(line, file=sys.stderr, flush=True)
     pairs = PairFolder(folder)
     share = pairs.masks.float().mean()
     print(f"{folder}: {len(pairs)} pairs, lesions cover {share:.1%} of the pixels")

@@ -14,13 +14,21 @@ GO_ON = 1 / 3  # the learning rate of a training that goes on, as a share of the
 
 
 def save_pair(
-    path: Path, config: Config, model_x: PairedUNet, model_y: PairedUNet, unseen: set[str]
+    path: Path,
+    config: Config,
+    model_x: PairedUNet,
+    model_y: PairedUNet,
+    seen: set[str],
+    unseen: set[str],
+    content: str,
 ) -> None:
     """Write the configuration, and the weights of both networks in half precision.
 
-    unseen: hashes of the images that were held out, here and from the runs before.
+    seen and unseen: the sources of the images that were trained on and held out, here and by the
+    runs before. content: see `content_of` of training/config.py.
     """
-    saved = {"config": asdict(config), "unseen": sorted(unseen)}
+    saved = {"config": asdict(config), "seen": sorted(seen), "unseen": sorted(unseen)}
+    saved["content"] = content
     if version := version_of(config.rule):  # of a rule in a file, which may change
         saved["rule_version"] = version
     for name, net in (("model_x", model_x), ("model_y", model_y)):
@@ -42,19 +50,21 @@ def weights_of(run: Path) -> str:
 class Start:
     """A finished run, as sampling loads it and another training may go on from it.
 
-    networks: model_x and model_y by name; unseen: hashes of the images that were held out.
+    networks: model_x and model_y by name; seen, unseen, content: see save_pair.
     """
 
     folder: Path
     config: Config
     networks: dict[str, PairedUNet]
     rule_version: str
+    seen: set[str]
     unseen: set[str]
+    content: str
 
     def go_on(self, **options) -> Config:
         """The configuration of a training that goes on: this run's, at a lower rate, or `options`.
 
-        Raises ValueError if they do not fit the networks, or would change who is held out.
+        Raises ValueError if they do not fit the networks.
         """
         before = self.config
         config = replace(before, rate=GO_ON * before.rate, start=weights_of(self.folder))
@@ -63,29 +73,21 @@ class Start:
             if getattr(config, name) != getattr(before, name):
                 problem = f"{self.folder} has networks of --{name} {getattr(before, name)}"
                 raise ValueError(f"{problem}, not {getattr(config, name)}; leave --{name} out")
-        drawn = config.data == before.data == "phantom"
-        if drawn and config.seed != before.seed:  # other patients
-            return config
-        if not drawn and Path(config.data).resolve() != Path(before.data).resolve():
-            return config
-        if before.holdout == 0 < config.holdout:
-            problem = f"{self.folder} was trained on all patients of {config.data}"
-            remedy = "leave --holdout out, or give other --data"
-            raise ValueError(f"{problem}, so none can be held out; {remedy}")
-        same = ("holdout", "pairs") if drawn else ("holdout", "seed")
-        if before.holdout and any(getattr(config, n) != getattr(before, n) for n in same):
-            problem = f"other patients of {config.data} were held out from {self.folder}"
-            remedy = f"leave {' and '.join('--' + name for name in same)} out"
-            raise ValueError(f"{problem}; {remedy}, or give other --data")
         return config
 
-    def refuse(self, pairs: Pairs) -> None:
-        """Raise ValueError if one of these images was held out."""
-        found = [n for n, image in zip(pairs.names, pairs.hashes()) if image in self.unseen]
+    def refuse(self, pairs: Pairs, held_out: Pairs | None) -> None:
+        """Raise ValueError if an image to learn was held out, or one to hold out was learnt."""
+        self.refuse_those(pairs, self.unseen, "held out", "trained on")
+        if held_out:
+            self.refuse_those(held_out, self.seen, "trained on", "held out")
+
+    def refuse_those(self, pairs: Pairs, others: set[str], before: str, now: str) -> None:
+        """Raise ValueError if an image is one of `others`, which were treated otherwise."""
+        found = [name for name, known in zip(pairs.names, pairs.known_by()) if known in others]
         if found:
-            problem = f"{len(found)} images that were held out from {self.folder}, such as"
-            remedy = "keep its --holdout and --seed, and put new pairs into a folder of their own"
-            raise ValueError(f"{problem} {found[0]}, would be trained on; {remedy}")
+            problem = f"{len(found)} images, such as {found[0]}, were {before} by {self.folder}"
+            remedy = "leave --holdout, --seed and --pairs out, or give other pairs"
+            raise ValueError(f"{problem} and would now be {now}; {remedy}")
 
 
 def load_start(folder: Path) -> Start:
@@ -102,8 +104,9 @@ def load_start(folder: Path) -> Start:
     except (RuntimeError, TypeError, KeyError) as error:
         message = f"{path} was written by another version of minipig; train again"
         raise ValueError(message) from error
-    unseen = set(saved.get("unseen", ()))  # older runs do not name them
-    return Start(folder, config, nets, saved.get("rule_version", ""), unseen)
+    seen, unseen = (set(saved.get(name, ())) for name in ("seen", "unseen"))  # none in older runs
+    rule_version, content = (saved.get(name, "") for name in ("rule_version", "content"))
+    return Start(folder, config, nets, rule_version, seen, unseen, content)
 
 
 def missing(folder: Path) -> str:

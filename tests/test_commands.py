@@ -416,7 +416,6 @@ def quick(monkeypatch):
         registry.update(content)
 
 
-@pytest.mark.parametrize("rule", ["FILE:Mine", "sign"])
 def test_a_rule_in_a_file_is_the_same_under_any_spelling(my_rule, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["train", *TINY, "--pairs", 8, "--holdout", 0, "--out", "run"]
@@ -427,6 +426,7 @@ def test_a_rule_in_a_file_is_the_same_under_any_spelling(my_rule, tmp_path, monk
     assert run("train", "--from", ".", "--out", "../on") == 0
 
 
+@pytest.mark.parametrize("rule", ["FILE:Mine", "sign"])
 def test_the_lab_ranks_a_rule_beside_blank_matched_and_clean(
     rule, my_rule, tmp_path, capsys, quick
 ):

@@ -263,3 +263,54 @@ def test_the_bench_without_tiles():
         if name != "paper/512/1"
     ]
     assert f"{100 * min(slower):.0f} to {100 * max(slower):.0f} % slower" in text
+
+
+def test_the_fresh_samples_of_patients():
+    one, two = (rows_of("phantom_fresh/seed_11", k) for k in (1, 2))
+
+    def dice(row: str) -> str:
+        return f"{100 * np.mean(two[row]['fresh_dice']):.1f}" if row in two else ""
+
+    names = ("DDIM", "SegGuidedDif", "ControlNet", "PIG", "PIG-matched", "PIG-sign")
+    names += ("PIG-finished", "PIG-finished-fewer")
+    for name, cells in zip(names, table_below("seed 11 |").values(), strict=True):
+        values = [one[name][k][0] for k in ("fd", "fd_mirrored", "agreement") if k in one[name]]
+        dices = (f"{name}_{N}", f"{name}-flipped_{N}", f"classical+{name}-deformed_{N}")
+        shown = [cell for cell in cells if cell]
+        assert shown == [short(f"{value:.3f}") for value in values] + [
+            d for d in (dice(f"real+{row}") for row in dices) if d
+        ], name
+    text = " ".join(PAGE.split())
+    rest = "Real only: {}. Classical: {}, without its mirror {}, twice as many {}. As many fresh"
+    rows = ("real", "real+classical", f"real+classical-upright_{N}")
+    rows += (f"real+classical-more_{2 * N}",)
+    assert (
+        rest.format(*map(dice, rows)) in text and f"real pairs: {dice(f'real+fresh_{N}')}." in text
+    )
+
+
+def test_own_pairs():
+    losses, points = read_curves(RESULTS / "own_pairs")
+    text = " ".join(PAGE.split())
+    for name in ("model_x", "model_y"):
+        assert (
+            len(losses[name])
+            == 5500
+            == max(points[name])
+            == min(points[name], key=points[name].get)
+        )
+        assert f"{short(f'{points[name][5500]:.4f}')} for {name}" in text
+    found = load("own_pairs/novelty.json")
+    shares = f"({'by chance'} {100 * found['chance']:.0f} ± {100 * found['error']:.0f} %)"
+    assert f"{100 * found['nearer']:.0f} % of the samples are nearer" in text and shares in text
+    assert f"{100 * found['close']:.0f} % nearer than any stranger" in text
+    assert f"{found['strangers']} held-out patients" in text
+    mine, real = (load("own_pairs/agreement.json")["details"][k] for k in ("synthetic", "fresh"))
+    for told in (
+        f"finds {mine['mean']:.3f} ± {mine['error']:.3f} of the samples",
+        f"have {real['mean']:.3f} ± {real['error']:.3f} and exchanged masks {mine['floor']:.3f}",
+        f"agree {100 * mine['mean'] / real['mean']:.0f} % as well",
+        f"{mine['empty']} of {mine['pairs']} masks are empty",
+        f"cover {100 * mine['area']:.1f} % of the samples, and {100 * real['area']:.1f} % of",
+    ):
+        assert short(told) in text or told in text, told

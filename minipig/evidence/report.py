@@ -22,7 +22,8 @@ STYLE = """
 body { font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
 pre { background: #f4f4f4; padding: 1em; white-space: pre-wrap; font-size: 13px }
 img { max-width: 100%; border: 1px solid #ccc }
-td, th { text-align: left; padding: 0 2em 0 0; font-weight: normal }
+td, th { text-align: left; padding: 0 2em 0 0; font-weight: normal; overflow-wrap: anywhere }
+th { white-space: nowrap }
 figure { margin: 2em 0 }
 """
 

@@ -165,9 +165,9 @@ def groups(pairs: Pairs) -> list[int]:
 
     keys = ["patient " + patient for patient in pairs.patients]
     blank = (pairs.images.amin((1, 2, 3)) == pairs.images.amax((1, 2, 3))).tolist()
-    for key, source, empty in zip(keys, pairs.known_by(), blank):
+    for key, image, empty in zip(keys, pairs.images, blank):
         if not empty:
-            leader[find(f"image {source}")] = find(key)
+            leader[find(hash_of(image.numpy()))] = find(key)
     roots = [find(key) for key in keys]
     number = {root: i for i, root in enumerate(sorted(set(roots)))}
     return [number[root] for root in roots]

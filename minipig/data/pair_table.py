@@ -42,9 +42,8 @@ def read_pair_table(
     """Read the columns image and mask, and patient and split if they are there.
 
     An image may have several rows, one a mask; if a file of one of them is not there, the image is
-    left out. split: only the rows with this word in that column. pattern: what else tells patients.
-    Raises FileNotFoundError, or
-    ValueError that names the line.
+    left out. split: only the rows with this word in that column. pattern: what tells patients
+    besides. Raises FileNotFoundError, or ValueError that names the line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file; correct --csv")

@@ -94,9 +94,8 @@ class Pairs:
 
 def hash_of(image: np.ndarray) -> str:
     """A short hash of an image's pixels and shape."""
-    return hashlib.sha256(f"{image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest()[
-        :16
-    ]
+    form = f"{image.shape} {image.dtype} ".encode()
+    return hashlib.sha256(form + image.tobytes()).hexdigest()[:16]
 
 
 def split(pairs: Pairs, fractions: tuple[float, ...], seed: int = 0) -> list[Pairs]:

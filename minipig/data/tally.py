@@ -1,6 +1,5 @@
 """What `prepare` found in a set: the counts of its report, and the report in words."""
 
-import hashlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from minipig.data.images import CHANNELS
 from minipig.data.layouts import Layout
 from minipig.data.manifest import identity
 from minipig.data.pair_table import PairTable
+from minipig.data.pairs import hash_of
 from minipig.data.shrunk import Shrunk
 
 
@@ -38,8 +38,7 @@ class Tally:
         """Count a pair: its image and mask as they were read, and the mask as it is written."""
         self.shrunk.count(mask, small)
         self.areas.append(float(small.mean()))
-        digest = hashlib.sha256(image.tobytes() + str(image.shape).encode()).hexdigest()
-        self.same[digest].append(row[0])
+        self.same[hash_of(image)].append(row[0])
         self.rows.append(row)
 
     def leave_out(self, path: str, error: Unusable) -> None:
@@ -50,6 +49,7 @@ class Tally:
     def report(self) -> dict:
         """What report.json holds."""
         least, median, most = np.quantile(self.areas, (0, 0.5, 1)).tolist()
+        patients = {who if who == name else identity(who) for name, who, _ in self.rows}
         named = self.layout.patient or self.table.names_patients
         notes = self.table.notes + self.shrunk.notes(len(self.rows))
         if empty := self.areas.count(0) - self.shrunk.lost:
@@ -60,7 +60,7 @@ class Tally:
             notes.append(f"{grey} (luminance); --channel {'|'.join(CHANNELS)} takes one channel")
         return {
             "pairs": len(self.rows),
-            "patients": len({identity(patient) for _, patient, _ in self.rows}) if named else None,
+            "patients": len(patients) if named else None,
             "left_out": dict(self.left_out),
             "details": self.details,
             "mask_area": {"least": least, "median": median, "most": most},

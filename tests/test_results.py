@@ -314,3 +314,9 @@ def test_own_pairs():
         f"cover {100 * mine['area']:.1f} % of the samples, and {100 * real['area']:.1f} % of",
     ):
         assert short(told) in text or told in text, told
+    rows = rows_of("own_pairs")
+    for base, row in (("real", "real+PIG_512"), ("real+classical", "real+classical+PIG_512")):
+        assert f"({100 * np.mean(rows[base]['dice']):.1f} %)" in text
+        mean, low, high = (100 * value for value in gain(rows, row, base))
+        told = f"by {mean:+.1f} points ({low:+.1f} to {high:+.1f})".replace("-", "−")
+        assert told in text and low < 0 < high

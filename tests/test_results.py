@@ -268,20 +268,21 @@ def test_the_bench_without_tiles():
 
 
 def test_the_fresh_samples_of_patients():
-    one, two = (rows_of("phantom_fresh/seed_11", k) for k in (1, 2))
+    one, two = ([rows_of(f"phantom_fresh/seed_{seed}", k) for seed in (11, 12)] for k in (1, 2))
 
     def dice(row: str) -> str:
-        return f"{100 * np.mean(two[row]['fresh_dice']):.1f}" if row in two else ""
+        values = [100 * np.mean(rows[row]["fresh_dice"]) for rows in two if row in rows]
+        return " / ".join(f"{value:.1f}" for value in values)
 
     names = ("DDIM", "SegGuidedDif", "ControlNet", "PIG", "PIG-matched", "PIG-sign")
     names += ("PIG-finished", "PIG-finished-fewer")
-    for name, cells in zip(names, table_below("seed 11 |").values(), strict=True):
-        values = [one[name][k][0] for k in ("fd", "fd_mirrored", "agreement") if k in one[name]]
-        dices = (f"{name}_{N}", f"{name}-flipped_{N}", f"classical+{name}-deformed_{N}")
-        shown = [cell for cell in cells if cell]
-        assert shown == [short(f"{value:.3f}") for value in values] + [
-            d for d in (dice(f"real+{row}") for row in dices) if d
-        ], name
+    for name, cells in zip(names, table_below("seeds 11 / 12 |").values(), strict=True):
+        expected = []
+        for key in ("fd", "fd_mirrored", "agreement"):
+            values = [rows[name][key][0] for rows in one if key in rows[name]]
+            expected.append(" / ".join(short(f"{value:.3f}") for value in values))
+        rows = (f"{name}_{N}", f"{name}-flipped_{N}", f"classical+{name}-deformed_{N}")
+        assert cells == expected + [dice(f"real+{row}") for row in rows], name
     text = " ".join(PAGE.split())
     rest = "Real only: {}. Classical: {}, without its mirror {}, twice as many {}. As many fresh"
     rows = ("real", "real+classical", f"real+classical-upright_{N}")

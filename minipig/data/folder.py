@@ -76,8 +76,8 @@ class PairFolder(Pairs):
             shrunk.count(mask, masks[-1])
             if image.max() < 0.25:
                 dim.append(image.max())
-            elif 0 < span(image) < 0.08:
-                narrow.append(span(image))
+            elif 0 < (used := span(image)) < 0.08:
+                narrow.append(used)
 
         images, masks = np.stack(images)[:, None], np.stack(masks)[:, None]
         values = torch.from_numpy(images * 2 - 1)

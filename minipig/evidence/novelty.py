@@ -70,7 +70,7 @@ def measure_novelty(
         known, strangers = load_data(config, content)
     except (OSError, ValueError) as error:
         print(f"novelty is not measured: {error}")
-        if config.data != "phantom":
+        if isinstance(error, OSError):
             print("if the folder is elsewhere now, repeat the train command with its new --data")
         return None
     if strangers is None and config.data == "phantom":

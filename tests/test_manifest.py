@@ -67,7 +67,10 @@ def test_rows_without_files_are_told(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("table", ["Manifest.csv", "manifest.csv.txt", "patients.TSV", "list.xlsx"])
+NOT_READ = "Manifest.csv manifest.csv.txt patients.TSV list.xlsx patients.txt .manifest.csv".split()
+
+
+@pytest.mark.parametrize("table", NOT_READ)
 def test_a_table_of_another_name_is_told(tmp_path, table):
     (tmp_path / "LICENCE.txt").write_text("of no interest here")
     patients, notes = read_patients(folder(tmp_path, "aabbcc", table), NAMES)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -144,8 +145,8 @@ def test_isic(isic, tmp_path):
     assert PairFolder(tmp_path / "dst").names == names
     reason = "no mask matches **/*_GroundTruth/{stem}_segmentation.png; check --masks"
     assert report["left_out"] == {reason: ["ISIC2018_Task1-2_Training_Input/ISIC_0000003.jpg"]}
-    assert report["over_half"] == 3  # 14 x 24 of 20 x 30
-    assert "3 masks cover more than half of their image; invert them" in summary(report, tmp_path)
+    told = "note: 3 of 3 masks cover more than half at 20x30; if they are inverted"  # 14 x 24
+    assert told in summary(report, tmp_path)
 
 
 # ---- other layouts
@@ -440,7 +441,8 @@ def test_masks_of_one_bit_and_of_labels_are_thresholded_by_their_values(tmp_path
     details = report["details"][low]
     assert details.startswith("it has values up to ") and details.endswith("none above --threshold")
     nothing = prepare(root, tmp_path / "3", replace(PLAIN, label=77, keep_healthy=True))
-    assert nothing["notes"] == ["3 of 3 masks have no lesion; correct --threshold or --label"]
+    (note,) = nothing["notes"]
+    assert note.startswith("3 of 3 masks are empty at 20x30; correct --threshold or --label of")
     with pytest.raises(ValueError, match="--threshold must be at least 0, not -1"):
         prepare(root, tmp_path / "below", replace(PLAIN, threshold=-1))
 
@@ -881,7 +883,10 @@ def test_healthy_pairs_are_kept_if_asked_for(busi, tmp_path):
 
 def test_a_channel_of_colours_is_taken_and_luminance_is_told(busi, tmp_path, capsys):
     assert run("prepare", busi, tmp_path / "grey", "--layout", "busi") == 0
-    told = "note: 4 of 4 images are in colour and become grey (luminance); --channel red|green|blue"
+    told = (
+        "note: 4 of 4 images are in colour and become grey (luminance); "
+        "minipig prepare --channel red|green|blue takes one channel"
+    )
     assert told in capsys.readouterr().out
     for k, channel in enumerate(("red", "green", "blue")):
         dst = tmp_path / channel
@@ -964,6 +969,52 @@ def test_patients_of_a_manifest_in_the_set_are_taken_over(tmp_path, capsys):
     assert run("prepare", root, tmp_path / "b", *command) == 0
     said = capsys.readouterr().out
     assert "unknown patients" in said and "manifest.csv names no patient for 1.png" in said
+    put(root, "more/images/0.png", picture(7))  # whose row is it?
+    put(root, "more/masks/0.png", outline((5, 5, 9, 12)))
+    everywhere = ("--images", "**/images/*.png", "--masks", "{**}/masks/{stem}.png")
+    assert run("prepare", root, tmp_path / "c", *everywhere) == 0
+    said = capsys.readouterr().out
+    assert "unknown patients" in said and "has one row for 0.png, and several images have" in said
+
+
+@pytest.mark.parametrize("form", ("NFC", "NFD"))
+def test_a_table_may_write_accents_otherwise_than_the_files(tmp_path, form):
+    """As when a folder was unpacked on one system and the table written on another."""
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    root, rows = tmp_path / "SET", ["image,mask"]
+    for k, name in enumerate(("série/é0", "série/1", "a2")):
+        put(root, unicodedata.normalize(form, f"{name}.png"), picture(k))
+        put(root, unicodedata.normalize(form, f"{name}_mask.png"), outline((5, 5, 9, 12)))
+        rows.append(unicodedata.normalize(other, f"{name}.png,{name}_mask.png"))
+    table = tmp_path / "pairs.csv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    report = prepare(root, tmp_path / "dst", Layout(csv=str(table)))
+    assert report["pairs"] == 3 and not report["left_out"]
+
+
+def test_a_patient_called_unknown_is_told(tmp_path):
+    """A table that a program has written says nan where nobody is named."""
+    root, rows = tmp_path / "SET", ["image,mask,patient"]
+    for k, patient in enumerate(("nan", "Unknown", "nan", "Nancy")):
+        put(root, f"images/{k}.png", picture(k))
+        put(root, f"masks/{k}.png", outline((5, 5, 9, 12)))
+        rows.append(f"images/{k}.png,masks/{k}.png,{patient}")
+    table = tmp_path / "pairs.csv"
+    table.write_text("\n".join(rows))
+    notes = prepare(root, tmp_path / "dst", Layout(csv=str(table)))["notes"]
+    counted = "which counts as one patient; give each image the patient it is of, or a name of its"
+    for told in (f"2 images are of the patient 'nan', {counted}", "1 images are of the patient 'U"):
+        assert any(note.startswith(told) for note in notes)
+        assert any(note.startswith(told) for note in PairFolder(tmp_path / "dst").notes)
+    assert not any("Nancy" in note for note in notes)
+
+
+def test_the_range_that_images_do_not_use_is_told_by_prepare_too(tmp_path):
+    for k in range(3):
+        put(tmp_path / "SET", f"images/{k}.png", picture(k).point(lambda value: value // 16))
+        put(tmp_path / "SET", f"masks/{k}.png", outline((5, 5, 9, 12)))
+    (note,) = prepare(tmp_path / "SET", tmp_path / "dst", PLAIN)["notes"]
+    assert note.startswith("in 3 of 3 images the brightest pixel is at most")
 
 
 def test_patients_of_a_table_are_counted_as_train_counts_them(tmp_path, capsys):

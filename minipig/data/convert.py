@@ -23,7 +23,7 @@ class Unusable(ValueError):
 def read_pair(
     src: Path, path: str, masks: list[str], layout: Layout
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Read an image in [0, 1] and its mask, (H, W) float32 and bool; also whether it is coloured.
+    """Read an image in [0, 1] and its mask, (H, W) float32 and bool; also whether colours are lost.
 
     Raises Unusable, whose text says why, without the names of its files.
     """
@@ -64,7 +64,7 @@ def read_pair(
         raise Unusable(reason, f"its mask has the values {', '.join(map(str, values[:8]))}")
     if mask.all():
         raise Unusable("the mask is full; outline the lesion, or correct --threshold")
-    return image, mask, in_colour(opened)
+    return image, mask, in_colour(opened) and not layout.channel
 
 
 def read_levels(path: Path, layout: Layout) -> np.ndarray:

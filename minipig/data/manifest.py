@@ -3,10 +3,11 @@
 import csv
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 TABLES = {".csv", ".tsv", ".xls", ".xlsx"}
+NOBODY = {"nan", "na", "n/a", "none", "null", "unknown", "anonymous", "-", "?"}  # small letters
 
 
 def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
@@ -18,11 +19,12 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
     """
     manifest = root / "manifest.csv"
     if not manifest.exists():
-        names_there = [path.name for path in sorted(root.glob("[!.]*"))]
+        there = [path.name for path in sorted(root.glob("*"))]
         tables = [
             name
-            for name in names_there
-            if Path(name).suffix.lower() in TABLES or name.lower().startswith("manifest")
+            for name in there
+            if (Path(name).suffix.lower() in TABLES and not name.startswith("."))
+            or name.lstrip(".").lower().startswith(("manifest", "patient"))
         ]
         remedy = "patients are read from manifest.csv, with the columns name and patient"
         return names, [f"{name} is not read; {remedy}" for name in tables]
@@ -48,8 +50,16 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
             spelt = f"{', '.join(several[:-1])} and {several[-1]}"
             remedy = "if they are not, give them names that differ in more than spelling"
             notes.append(f"the patients {spelt} of manifest.csv are taken for one; {remedy}")
+    notes += unnamed_patients(patients)
     first = {patient: several[0] for several in spellings.values() for patient in several}
     return [first[patient] for patient in patients], notes
+
+
+def unnamed_patients(patients: list[str]) -> list[str]:
+    """A note on each name that says that a patient is not known."""
+    found = Counter(patient for patient in patients if patient.casefold() in NOBODY)
+    one = "which counts as one patient; give each image the patient it is of, or a name of its own"
+    return [f"{n} images are of the patient {name!r}, {one}" for name, n in found.items()]
 
 
 def rows_of(manifest: Path) -> dict[str, str]:

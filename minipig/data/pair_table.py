@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from minipig.data.manifest import identity
+from minipig.data.manifest import identity, one_form, unnamed_patients
+from minipig.data.tree import find
 
 COLUMNS = ("image", "mask", "patient", "split")
 
@@ -49,7 +50,9 @@ def read_pair_table(
         raise FileNotFoundError(f"{path} is not a file; correct --csv")
     table = PairTable()
     splits: dict[str, int] = defaultdict(int)
-    incomplete = set()
+    incomplete, spelt = set(), {}
+    if not path.read_bytes().isascii():  # é may be written otherwise than in the files' names
+        spelt = {one_form(file): file for file in find(src, "**/*")}
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
             rows = csv.DictReader(file, restval="")
@@ -65,7 +68,7 @@ def read_pair_table(
                     continue
                 splits[cells.get("split", "")] += 1
                 if not split or cells["split"] == split:
-                    incomplete |= add_row(table, cells, src, f"{path}, line {rows.line_num}")
+                    incomplete |= add_row(table, cells, src, spelt, f"{path}, line {rows.line_num}")
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a CSV table in UTF-8 ({error}); correct it") from error
     table.images = [image for image in table.images if image not in incomplete]
@@ -86,11 +89,14 @@ def read_pair_table(
         table.notes.append(f"the column {unread[0]} is not read; patients are in one named patient")
     if "patient" in names and alone and not pattern:
         table.notes.append(f"{alone} images name no patient; each counts as one of its own")
+    table.notes += unnamed_patients([table.patients[image] for image in table.images])
     return table
 
 
-def add_row(table: PairTable, cells: dict[str, str], src: Path, place: str) -> set[str]:
-    """Add one row; return its image if a file is not there.
+def add_row(
+    table: PairTable, cells: dict[str, str], src: Path, spelt: dict[str, str], place: str
+) -> set[str]:
+    """Add one row; return its image if a file is not there. spelt: files by their `one_form`.
 
     Raises ValueError at `place` if it lacks a path, or two rows disagree.
     """
@@ -98,6 +104,7 @@ def add_row(table: PairTable, cells: dict[str, str], src: Path, place: str) -> s
         remedy = "complete it (a black mask for no lesion), or remove it"
         raise ValueError(f"{place} has no image or no mask; {remedy}")
     image, mask = (relative(cells[name], src) for name in ("image", "mask"))
+    image, mask = (spelt.get(one_form(path), path) for path in (image, mask))
     absent = [name for name in (image, mask) if not (src / name).is_file()]
     if absent:
         table.left_out["the file is not there; correct --csv"].append(absent[0])

@@ -14,6 +14,7 @@ import csv
 import io
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,8 +67,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
         name = names[path]
         write_values(dst / "images" / name, fit_into(image, layout.size, fill=image.min()))
         write_values(dst / "masks" / name, small)
-        tally.use((name, patients[path], path), image, mask, small)
-        tally.coloured += colours
+        tally.use((name, patients[path], path), image, colours, mask, small)
     if not tally.rows:
         why = " | ".join(reasons(tally.left_out, tally.details))
         raise ValueError(f"no image in {src} can be used: {why}")
@@ -93,8 +93,12 @@ def find_pairs(src: Path, layout: Layout) -> PairTable:
     images, masks_of, left_out = layouts.images_and_masks(src, layout)
     table = PairTable(images, masks_of, left_out=left_out)
     if not layout.patient and (src / "manifest.csv").exists():
+        names = [Path(path).name for path in images]
         try:
-            told, notes = read_patients(src, [Path(path).name for path in images])
+            if twice := [name for name, count in Counter(names).items() if count > 1]:
+                one = f"has one row for {twice[0]}, and several images have this name"
+                raise ValueError(f"{src / 'manifest.csv'} {one}; give --patient or --csv")
+            told, notes = read_patients(src, names)
             table.patients, table.notes = dict(zip(images, told)), notes
         except ValueError as error:
             table.notes.append(f"not used: {error}")

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from minipig.data.convert import Unusable
-from minipig.data.images import CHANNELS
+from minipig.data.doubts import Doubts
 from minipig.data.layouts import Layout
 from minipig.data.manifest import identity
 from minipig.data.pair_table import PairTable
 from minipig.data.pairs import hash_of
-from minipig.data.shrunk import Shrunk
 
 
 class Tally:
@@ -27,17 +26,19 @@ class Tally:
         self.rows: list[tuple[str, str, str]] = []
         self.left_out = table.left_out
         self.details: dict[str, str] = {}
-        self.areas: list[float] = []
         self.same = defaultdict(list)  # names by the hash of their image
-        self.coloured = 0
-        self.shrunk = Shrunk(layout.size)
+        self.doubts = Doubts(layout.size)
 
     def use(
-        self, row: tuple[str, str, str], image: np.ndarray, mask: np.ndarray, small: np.ndarray
+        self,
+        row: tuple[str, str, str],
+        image: np.ndarray,
+        coloured: bool,
+        mask: np.ndarray,
+        small: np.ndarray,
     ) -> None:
         """Count a pair: its image and mask as they were read, and the mask as it is written."""
-        self.shrunk.count(mask, small)
-        self.areas.append(float(small.mean()))
+        self.doubts.see(image, coloured, mask, small)
         self.same[hash_of(image)].append(row[0])
         self.rows.append(row)
 
@@ -48,25 +49,17 @@ class Tally:
 
     def report(self) -> dict:
         """What report.json holds."""
-        least, median, most = np.quantile(self.areas, (0, 0.5, 1)).tolist()
+        least, median, most = np.quantile(self.doubts.areas, (0, 0.5, 1)).tolist()
         patients = {who if who == name else identity(who) for name, who, _ in self.rows}
         named = self.layout.patient or self.table.names_patients
-        notes = self.table.notes + self.shrunk.notes(len(self.rows))
-        if empty := self.areas.count(0) - self.shrunk.lost:
-            remedy = "; correct --threshold or --label" if empty == len(self.rows) else ""
-            notes.append(f"{empty} of {len(self.rows)} masks have no lesion{remedy}")
-        if self.coloured and not self.layout.channel:
-            grey = f"{self.coloured} of {len(self.rows)} images are in colour and become grey"
-            notes.append(f"{grey} (luminance); --channel {'|'.join(CHANNELS)} takes one channel")
         return {
             "pairs": len(self.rows),
             "patients": len(patients) if named else None,
             "left_out": dict(self.left_out),
             "details": self.details,
             "mask_area": {"least": least, "median": median, "most": most},
-            "over_half": sum(area > 0.5 for area in self.areas),
             "identical": [group for group in self.same.values() if len(group) > 1],
-            "notes": notes,
+            "notes": self.table.notes + self.doubts.notes(),
         }
 
 
@@ -89,9 +82,6 @@ def summary(report: dict, dst: Path) -> str:
     lines = [f"{report['pairs']} pairs of {whose} in {dst}"]
     area = "lesions cover {least:.1%} to {most:.1%} of an image, median {median:.1%}"
     lines.append(area.format(**report["mask_area"]))
-    if report["over_half"]:
-        share = "cover more than half of their image; invert them if they are wrong (--invert)"
-        lines.append(f"{report['over_half']} masks {share}")
     lines += [f"note: {note}" for note in report["notes"]]
     lines += [f"left out {line}" for line in reasons(report["left_out"], report["details"])]
     if report["identical"]:

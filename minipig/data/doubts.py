@@ -1,0 +1,76 @@
+"""What a user should know of pairs that were read: nothing here is an error."""
+
+import numpy as np
+
+from minipig.data.images import CHANNELS
+from minipig.data.shrunk import Shrunk, by
+
+DIM = 0.25  # of the largest possible value: all pixels of an image below it use two bits fewer
+NARROW = 0.08  # of the possible range, which nearly all pixels of an image lie in
+
+
+class Doubts:
+    """Counts what is doubtful in pairs; size: what they are fitted into, None: they are not."""
+
+    def __init__(self, size: tuple[int, int] | None):
+        self.shrunk = Shrunk(size)
+        self.shapes: set[tuple[int, ...]] = set()
+        self.areas: list[float] = []  # of each mask as it is used, as a share
+        self.coloured = 0
+        self.dim: list[float] = []  # the brightest pixel of each image that has dim ones alone
+        self.narrow: list[float] = []  # the range used by each image that uses little
+        self.lows: set[int] = set()
+        self.highs: set[int] = set()
+
+    def see(self, image: np.ndarray, coloured: bool, mask: np.ndarray, small: np.ndarray) -> None:
+        """Count a pair: image in [0, 1] and mask as read, if colours are lost, the mask as used."""
+        self.shrunk.count(mask, small)
+        self.shapes.add(small.shape)
+        self.areas.append(float(small.mean()))
+        self.coloured += coloured
+        if image.max() < DIM:
+            self.dim.append(float(image.max()))
+        elif 0 < (used := span(image)) < NARROW:
+            self.narrow.append(used)
+
+    def see_values(self, values: np.ndarray) -> None:
+        """Note which of two values of a mask is lesion."""
+        if values.min() < values.max():
+            self.lows.add(int(values.min()))
+            self.highs.add(int(values.max()))
+
+    def notes(self) -> list[str]:
+        """Each doubt as a sentence with its remedy."""
+        n, notes = len(self.areas), []
+        at = f" at {by(*self.shapes)}" if len(self.shapes) == 1 else ""
+        if empty := self.areas.count(0) - self.shrunk.lost:
+            remedy = "; correct --threshold or --label of minipig prepare" if empty == n else ""
+            notes.append(f"{empty} of {n} masks are empty{at}{remedy}")
+        if full := self.areas.count(1):
+            notes.append(f"{full} of {n} masks are full{at}")
+        if over := sum(area > 0.5 for area in self.areas) - full:
+            wrong = "if they are inverted, give minipig prepare --invert"
+            notes.append(f"{over} of {n} masks cover more than half{at}; {wrong}")
+        if both := sorted(self.lows & self.highs):
+            differ = f"the value {both[0]} is lesion in some masks and background in others"
+            notes.append(f"{differ}; give minipig prepare --label or --threshold")
+        notes += self.shrunk.notes(n)
+        if self.coloured:
+            grey = f"{self.coloured} of {n} images are in colour and become grey (luminance)"
+            remedy = f"minipig prepare --channel {'|'.join(CHANNELS)} takes one channel"
+            notes.append(f"{grey}; {remedy}")
+        if self.dim:
+            share = f"the brightest pixel is at most {max(self.dim):.1%} of the largest possible"
+            remedy = "rescale files of fewer bits, such as 12 bits stored as 16"
+            notes.append(f"in {len(self.dim)} of {n} images {share} value; {remedy}")
+        if self.narrow:
+            share = f"nearly all pixels lie within {max(self.narrow):.1%} of the possible range"
+            remedy = "a marker or an offset may be why: cut it off, and rescale"
+            notes.append(f"in {len(self.narrow)} of {n} images {share}; {remedy}")
+        return notes
+
+
+def span(image: np.ndarray) -> float:
+    """The range that 98 % of the pixels lie in, from some of them."""
+    every = max(1, min(image.shape) // 64)
+    return float(np.subtract(*np.percentile(image[::every, ::every], (99, 1))))

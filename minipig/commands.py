@@ -73,7 +73,7 @@ def demo(args: argparse.Namespace, device: torch.device) -> list[Path]:
         args.steps = args.steps or 270
     run_demo(out, Demo(pair_config(args), **given(args, Demo)), device)
     metrics = "" if args.quick else " metrics.json,"
-    print(f"results in {out}: synthetic/, samples.png, figure_3.png,{metrics} config.json")
+    print(f"results in {out}: synthetic/, samples.png, figure_3.png, method.png,{metrics} config.json")
     return [out, out / "pair"]
 
 
@@ -115,7 +115,7 @@ def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
     pairs = sample_folder(out, pair, args.n, config.size, *how, args.batch, args.solver)
     if not figures_are_current(out, out):
         draw_figures(out, pair, pairs, *how, args.solver)
-    print(f"figures: {out}/samples.png, {out}/figure_3.png")
+    print(f"figures: {out}/samples.png, {out}/figure_3.png, {out}/method.png")
     content = load_start(args.run).content
     if found := measure_novelty(out, pairs, config, content):
         write_json(out / "novelty.json", found)

@@ -1,4 +1,4 @@
-"""Pictures: pairs with their outlines, the paper's Fig. 3, loss curves. Each returns a Figure."""
+"""Pictures: pairs, the paper's Fig. 3, the method, loss curves. Each returns a Figure."""
 
 from typing import Iterable
 
@@ -104,4 +104,59 @@ def loss_curves(
     ax.set(title="losses", xlabel="training step", ylabel="mean squared error in the noise")
     ax.set_yscale("log")
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves
+    return fig
+
+
+def method_figure(states: list[State]) -> Figure:
+    """The method in one picture: Algorithm 2 from noise to a pair, and what each network sees.
+
+    states: those to show, of one walk; of each, the first sample. A column is a turn of the loop.
+    """
+    height, width = states[0].xt.shape[2:]
+    h = height / width  # of a picture, whose width is 1
+    floor = {"y_t": 0, r"\hat{y}_0": h + 0.2, r"\hat{x}_0": 2 * h + 1.3, "x_t": 3 * h + 2.4}
+    pitch = 2.05  # from one column to the next
+    right, top = pitch * len(states), 4 * h + 3.1
+    fig, ax = plt.subplots(figsize=(7.5, 7.5 * (top + 0.2) / (right + 0.1)))
+    fig.subplots_adjust(0, 0, 1, 1)
+    stroke = dict(color="0.2", linewidth=1.3)
+    arrow = dict(arrowstyle="-|>", shrinkA=0, shrinkB=0) | stroke
+    middle = dict(ha="center", va="center", fontsize=12)
+    box = dict(boxstyle="round,pad=0.25", facecolor="white", edgecolor="0.2")
+
+    def join(start: tuple[float, float], end: tuple[float, float], **style) -> None:
+        ax.annotate("", end, start, arrowprops=arrow | style)
+
+    for column, state in enumerate(states):
+        x = pitch * column
+        first, last = column == 0, column == len(states) - 1
+        pictures = zip(floor, (state.yt, state.y0_hat, state.x0_hat, state.xt))
+        for name, image in pictures:
+            inset = ax.inset_axes((x, floor[name], 1, h), transform=ax.transData)
+            belongs = state.x0_hat[0, 0] if last and "y}" in name else None
+            show_slice(inset, image[0, 0], belongs)
+            ax.text(x + 1.05, floor[name] + h / 2, f"${name}$", fontsize=14, va="center")
+        for model, above, below in (
+            ("model_x", "x_t", r"\hat{x}_0"),
+            ("model_y", r"\hat{x}_0", r"\hat{y}_0"),
+        ):
+            at_y = (floor[above] + floor[below] + h) / 2
+            handed = dict(color="black", linewidth=4) if model == "model_y" else {}
+            join((x + 0.5, floor[above]), (x + 0.5, at_y + 0.15), **handed)
+            join((x + 0.5, at_y - 0.15), (x + 0.5, floor[below] + h))
+            ax.text(x + 0.5, at_y, model, family="monospace", bbox=box, **middle)
+            join((x - 0.17, at_y), (x + 0.02, at_y))  # both networks see the noisy slice
+            if first:
+                ax.text(x + 0.6, at_y - 0.34, "Eq. (6)", fontsize=10, va="center")
+        ax.plot((x, x - 0.17, x - 0.17), (0.15 * h, 0.15 * h, at_y + h + 1.1), **stroke)
+        if first:
+            ax.text(x + 0.62, floor[r"\hat{x}_0"] - 0.2, "guides", fontsize=12, va="center")
+        ax.text(x + 0.5, top - 0.35, f"$t$ = {state.t}", **middle)
+        for name in ("x_t", "y_t"):
+            y = floor[name] + h / 2
+            if not last:
+                join((x + 1.35, y), (x + pitch - 0.02, y), linestyle=(0, (3, 2)), zorder=3)
+                ax.text(x + 1.54, y + 0.16, "Eq. (7)", ha="center", fontsize=10)
+    ax.set(xlim=(-0.3, right - 0.45), ylim=(-0.1, top + 0.1))
+    ax.axis("off")
     return fig

@@ -111,7 +111,7 @@ def test_demo_in_miniature(tmp_path, monkeypatch, capsys):
     assert set(metrics["pair_agreement"]) == {"synthetic", "fresh", "details"}
     assert metrics["seconds"] > 0
     assert len(PairFolder(tmp_path / "synthetic")) == 6
-    for name in ("samples.png", "figure_3.png", "pair/losses.png"):
+    for name in ("samples.png", "figure_3.png", "method.png", "pair/losses.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 300
     assert json.loads((tmp_path / "config.json").read_text())["config"]["pair"]["preset"] == "tiny"

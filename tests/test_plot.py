@@ -51,6 +51,24 @@ def test_figure_3_shows_the_asked_steps():
     assert np.array_equal(figure.axes[5].images[0].get_array(), states[7].y0_hat[0, 0])
 
 
+def test_the_method_figure_has_a_column_for_each_state():
+    schedule = Schedule.linear()
+    noise = SampleNoise(0, range(2))
+    pair = PairModel(lambda z, t, g: z, lambda z, t, g: z, schedule, Clean())
+    states = list(walk(pair, noise((1, 8, 12)), noise((1, 8, 12)), schedule.grid(8)))
+    shown = [states[0], states[3], states[7]]
+    (ax,) = plot.method_figure(shown).axes
+    pictures = [inset.images[0].get_array() for inset in ax.child_axes]
+    for k, state in enumerate(shown):
+        told = (state.yt, state.y0_hat, state.x0_hat, state.xt)
+        for picture, image in zip(pictures[4 * k : 4 * k + 4], told, strict=True):
+            assert np.array_equal(picture, image[0, 0])
+    texts = [text.get_text() for text in ax.texts]
+    assert [text for text in texts if "$t$" in text] == [f"$t$ = {s.t}" for s in shown]
+    for words, count in (("model_x", 3), ("Eq. (6)", 2), ("Eq. (7)", 4), ("guides", 1)):
+        assert texts.count(words) == count, words
+
+
 def test_loss_curves_are_labelled_running_means():
     losses = {"model_x": [1.0, 2.0, 3.0, 4.0] * 25, "model_y": [2.0] * 100}
     figure = plot.loss_curves(losses, window=4)

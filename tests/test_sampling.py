@@ -62,6 +62,15 @@ def test_a_folder_is_continued_and_nothing_is_deleted(tmp_path):
     assert len(drawn(tmp_path / "five", 3)) == 8
 
 
+def test_pairs_that_were_removed_are_told(tmp_path, capsys):
+    drawn(tmp_path, 5)
+    for part in ("images", "masks"):
+        (tmp_path / part / "synthetic_00001.png").unlink()
+    capsys.readouterr()
+    assert len(drawn(tmp_path, 5)) == 4
+    assert f"note: 1 pairs were removed from {tmp_path}: they are not" in capsys.readouterr().out
+
+
 def test_an_interrupted_sampling_is_completed(tmp_path, monkeypatch):
     """Ctrl-C while the second batch is written: whole batches are kept, and the rest is drawn."""
     calls = []
@@ -113,6 +122,6 @@ def test_figures_show_samples_and_the_quarters_of_the_walk(
     ((length, quarters, last),) = seen
     assert length == steps and quarters == at
     assert (last - pairs.images[:4]).abs().max() <= GREY  # the walk of the same samples
-    for name in ("samples.png", "figure_3.png"):
+    for name in ("samples.png", "figure_3.png", "method.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 300

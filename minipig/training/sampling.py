@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Iterator
 
 import torch
 from tqdm import tqdm
@@ -11,7 +12,7 @@ from minipig.data.files import locked, write_figure
 from minipig.data.folder import PairFolder
 from minipig.data.pairs import Pairs
 from minipig.extras.solvers import SOLVERS
-from minipig.sampler import PairModel, sample
+from minipig.sampler import PairModel, State, sample
 from minipig.seeds import SampleNoise
 from minipig.training.heartbeat import Heartbeat
 
@@ -58,15 +59,18 @@ def sample_folder(
                 if line := heartbeat.step(done, n, {}):
                     print(line, file=sys.stderr, flush=True)
     pairs = PairFolder(folder)
+    if (removed := done - len(pairs)) > 0:
+        remedy = "they are not drawn again; remove the folder and repeat, or raise -n"
+        print(f"note: {removed} pairs were removed from {folder}: {remedy}")
     share = pairs.masks.float().mean()
     print(f"{folder}: {len(pairs)} pairs, lesions cover {share:.1%} of the pixels")
     return pairs
 
 
 def figures_are_current(out: Path, folder: Path) -> bool:
-    """Whether `out` has both figures, drawn after the last pair of `folder` was sampled."""
+    """Whether `out` has all figures, drawn after the last pair of `folder` was sampled."""
     sampled = (folder / "manifest.csv").stat().st_mtime_ns
-    figures = [out / name for name in ("figure_3.png", "samples.png")]
+    figures = [out / name for name in ("figure_3.png", "method.png", "samples.png")]
     return all(path.exists() and path.stat().st_mtime_ns > sampled for path in figures)
 
 
@@ -80,11 +84,23 @@ def draw_figures(
     device: torch.device,
     solver: str = "ddim",
 ) -> None:
-    """samples.png: the first 32 pairs; figure_3.png: four of them at each quarter of the steps."""
+    """samples.png: the first 32 pairs; figure_3.png: four of them at each quarter of the steps.
+
+    method.png: the first on its way, in the picture of the method.
+    """
     noise = SampleNoise(seed, range(min(4, len(pairs))), device)
     x_T = noise((1, *pairs.size))
     y_T = noise((1, *pairs.size))
     states = SOLVERS[solver].walk(pair, x_T, y_T, SOLVERS[solver].levels(pair, steps))
     quarters = tuple(-(-steps * k // 4) for k in (1, 2, 3, 4))
-    write_figure(out / "figure_3.png", plot.figure_3(states, at=quarters))
+    columns = []  # of the method figure; all states would not fit into memory
+
+    def seen() -> Iterator[State]:
+        for step, state in enumerate(states, start=1):
+            if step in (1, *quarters[1:]):
+                columns.append(state)
+            yield state
+
+    write_figure(out / "figure_3.png", plot.figure_3(seen(), at=quarters))
+    write_figure(out / "method.png", plot.method_figure(columns))
     write_figure(out / "samples.png", plot.pair_grid(*pairs[:32], title="synthetic pairs"))

@@ -73,7 +73,8 @@ def demo(args: argparse.Namespace, device: torch.device) -> list[Path]:
         args.steps = args.steps or 270
     run_demo(out, Demo(pair_config(args), **given(args, Demo)), device)
     metrics = "" if args.quick else " metrics.json,"
-    print(f"results in {out}: synthetic/, samples.png, figure_3.png, method.png,{metrics} config.json")
+    pictures = "samples.png, figure_3.png, method.png"
+    print(f"results in {out}: synthetic/, {pictures},{metrics} config.json")
     return [out, out / "pair"]
 
 

@@ -16,8 +16,8 @@ PICTURES = {
     "nearest.png": "Samples above the training slices nearest to them: equal anatomy means a copy.",
     "losses.png": "Losses of the training; points, if any, are held-out patients. If they rise "
     "while the curve falls, the network learns its training pairs by heart.",
-    "method.png": "The method: both chains from noise to a pair. model_x sees the noisy mask and the "
-    "noisy slice; its estimate guides model_y.",
+    "method.png": "The method: both chains from noise to a pair. model_x sees the noisy mask and "
+    "the noisy slice; its estimate guides model_y.",
     "figure_3.png": "Estimates of mask and slice, on the way from noise.",
 }
 STYLE = """

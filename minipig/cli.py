@@ -205,6 +205,7 @@ def sample(sub: Parser) -> None:
     )
     number(sub, "--batch", "pairs at a time; fewer need less memory", 64)
     switch(sub, "--agreement", "also measure how well masks fit slices, with a trained segmenter")
+    switch(sub, "--film", "also write film.gif, a pair coming out of noise")
     output(sub, "RUN/samples")
 
 

@@ -40,6 +40,7 @@ from minipig.training.devices import (
     tell_torchrun,
     terminable,
 )
+from minipig.training.film import write_film
 from minipig.training.run import load_pair, train_pair
 from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
 from minipig.training.speed import Speed
@@ -117,6 +118,9 @@ def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
     if not figures_are_current(out, out):
         draw_figures(out, pair, pairs, *how, args.solver)
     print(f"figures: {out}/samples.png, {out}/figure_3.png, {out}/method.png")
+    if args.film:
+        write_film(out / "film.gif", pair, config.size, *how, args.solver)
+        print(f"film: {out}/film.gif")
     content = load_start(args.run).content
     if found := measure_novelty(out, pairs, config, content):
         write_json(out / "novelty.json", found)

@@ -1,13 +1,15 @@
-"""Pictures: pairs, the paper's Fig. 3, the method, loss curves. Each returns a Figure."""
+"""Pictures: pairs, Fig. 3, the method, the network, a film, loss curves."""
 
 from typing import Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from minipig.sampler import State
+from minipig.unet import PairedUNet
 
 # a dark line under a light one is seen on any grey, and in a greyscale print
 OUTLINE = ("black", "yellow")
@@ -158,5 +160,91 @@ def method_figure(states: list[State]) -> Figure:
                 join((x + 1.35, y), (x + pitch - 0.02, y), linestyle=(0, (3, 2)), zorder=3)
                 ax.text(x + 1.54, y + 0.16, "Eq. (7)", ha="center", fontsize=10)
     ax.set(xlim=(-0.3, right - 0.45), ylim=(-0.1, top + 0.1))
+    ax.axis("off")
+    return fig
+
+
+def film(states: list[State], width: float = 4.0) -> FuncAnimation:
+    """A pair coming out of noise, a frame a state: of the first sample x_t, x0_hat, y_t, y0_hat.
+
+    `.save(path, "pillow", fps=10)` writes a GIF, `.to_jshtml()` makes a player. width: in inches.
+    """
+    aspect = states[0].xt.shape[2] / states[0].xt.shape[3]
+    size = (width, width * aspect + 0.9)
+    fig, axes = plt.subplots(2, 2, figsize=size, layout="constrained")
+    fields = {"xt": "$x_t$", "x0_hat": r"$\hat{x}_0$", "yt": "$y_t$", "y0_hat": r"$\hat{y}_0$"}
+    for ax, (field, name) in zip(axes.flat, fields.items()):
+        show_slice(ax, getattr(states[0], field)[0, 0])
+        ax.set_xlabel(name, fontsize=12)
+
+    def show(frame: int) -> None:
+        for ax, field in zip(axes.flat, fields):
+            ax.images[0].set_data(getattr(states[frame], field)[0, 0].cpu().numpy())
+        fig.suptitle(f"t = {states[frame].t}", fontsize=12)
+
+    return FuncAnimation(fig, show, frames=len(states))
+
+
+def unet_figure(net: PairedUNet, size: tuple[int, int]) -> Figure:
+    """The network as it is built: levels, widths, and where time and guide enter.
+
+    size: height and width of an image. Raises ValueError if the levels do not divide it.
+    """
+    net.check_size(*size)
+    levels = len(net.shrink) + 1
+    down = net.down[:: net.blocks]
+    up = net.up[:: net.blocks + 1]
+    drop, across, half = 1.6, 7.6, 1.15  # between levels, between both sides, of a box's width
+    fig, ax = plt.subplots(figsize=(7.5, 7.5 * (drop * levels + 2.9) / 12.4))
+    fig.subplots_adjust(0, 0, 1, 1)
+    stroke = dict(color="0.2", linewidth=1.3)
+    arrow = dict(arrowstyle="-|>", shrinkA=0, shrinkB=0) | stroke
+    words = dict(ha="center", va="center", fontsize=10)
+
+    def box(x: float, y: float, text: str, stage: nn.Module | None = None) -> None:
+        attends = stage is not None and not isinstance(stage.attention, nn.Identity)
+        frame = dict(facecolor="0.85" if attends else "white", edgecolor="0.2", linewidth=1.2)
+        ax.add_patch(plt.Rectangle((x - half, y - 0.42), 2 * half, 0.84, zorder=2, **frame))
+        ax.text(x, y, text, zorder=3, **words)
+        if stage is not None:
+            ax.plot(x + half, y + 0.42, "o", color="black", markersize=6, zorder=4)
+
+    def join(start: tuple[float, float], end: tuple[float, float], text: str = "", **style) -> None:
+        ax.annotate("", end, start, arrowprops=arrow | style)
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        ax.text(middle[0], middle[1] + 0.2, text, ha="center", va="bottom", fontsize=9)
+
+    def shape(channels: int, level: int) -> str:
+        height, width = (side // net.fold // 2**level for side in size)
+        return f"{channels} × {height} × {width}"
+
+    seen = net.channels + net.guide
+    names = "$z_t$ and guide" if net.guide else "$z_t$"
+    box(0, drop, f"{names}\n{seen} × {size[0]} × {size[1]}")
+    box(across, drop, f"$\\varepsilon$\n{net.channels} × {size[0]} × {size[1]}")
+    fold = f"{net.fold} × {net.fold} pixels\nbecome channels" if net.fold > 1 else ""
+    ax.text(0.15, drop / 2, fold, ha="left", va="center", fontsize=9)
+    turned = "back to pixels\n" * (net.fold > 1) + ("$v$ to $\\varepsilon$" * (net.predict == "v"))
+    ax.text(across - 0.15, drop / 2, turned, ha="right", va="center", fontsize=9)
+    join((0, drop - 0.42), (0, 0.42))
+    join((across, 0.42), (across, drop - 0.42))
+    for level, (before, after) in enumerate(zip(down, reversed(up))):
+        x, y = 2.2 / max(4, levels - 1) * level, -drop * level
+        for side, stage, count in ((x, before, net.blocks), (across - x, after, net.blocks + 1)):
+            blocks = f"{count} block{'s' * (count > 1)}"
+            box(side, y, f"{shape(stage.block.conv1.out_channels, level)}\n{blocks}", stage)
+        join((x + half, y), (across - x - half, y), "skip", linestyle=(0, (3, 2)))
+        if level < levels - 1:
+            join((x + 0.3, y - 0.42), (x + 0.3, y - drop + 0.42))
+            join((across - x - 0.3, y - drop + 0.42), (across - x - 0.3, y - 0.42))
+    y = -drop * levels
+    narrowest = shape(down[-1].block.conv1.out_channels, levels - 1)
+    box(across / 2, y, f"{narrowest}\nmiddle", net.middle[0])
+    join((x + 0.3, y + drop - 0.42), (across / 2 - half, y + 0.2))
+    join((across / 2 + half, y + 0.2), (across - x - 0.3, y + drop - 0.42))
+    key = "channels × height × width\n● the time embedding enters every block\n"
+    key += "grey: with self-attention"
+    ax.text(across / 2, drop, key, linespacing=1.5, **words)
+    ax.set(xlim=(-1.5, across + 1.5), ylim=(y - 0.6, drop + 0.7), aspect="equal")
     ax.axis("off")
     return fig

@@ -13,6 +13,7 @@ from minipig.rules import Clean
 from minipig.sampler import PairModel, walk
 from minipig.schedule import Schedule
 from minipig.seeds import SampleNoise
+from minipig.unet import PRESETS, PairedUNet
 
 matplotlib.use("Agg")
 
@@ -67,6 +68,30 @@ def test_the_method_figure_has_a_column_for_each_state():
     assert [text for text in texts if "$t$" in text] == [f"$t$ = {s.t}" for s in shown]
     for words, count in (("model_x", 3), ("Eq. (6)", 2), ("Eq. (7)", 4), ("guides", 1)):
         assert texts.count(words) == count, words
+
+
+@pytest.mark.parametrize("preset, size", [("tiny", (16, 24)), ("paper", (64, 64))])
+def test_the_network_figure_tells_the_shapes_that_the_network_has(preset, size):
+    """The shapes are those of the tensors that come out of each level."""
+    net = PairedUNet(**PRESETS[preset])
+    shapes = []
+    for stage in (*net.down, *net.middle, *net.up):
+        stage.register_forward_hook(lambda stage, given, h: shapes.append(h.shape[1:]))
+    image = torch.zeros(1, 1, *size)
+    with torch.no_grad():
+        net(image, torch.ones(1, dtype=torch.long), image)
+    (ax,) = plot.unet_figure(net, size).axes
+    lines = [text.get_text().split("\n") for text in ax.texts]
+    boxes = [
+        both for both in lines if len(both) == 2 and both[1][0].isdigit() and "block" in both[1]
+    ]
+    assert len(boxes) == 2 * len(PRESETS[preset]["mults"])
+    assert {first for first, _ in boxes} == {" × ".join(map(str, shape)) for shape in shapes}
+    assert sum(int(blocks.split()[0]) for _, blocks in boxes) == len(net.down) + len(net.up)
+    grey = sum(patch.get_facecolor()[0] < 1 for patch in ax.patches)
+    assert grey == 2 * len(PRESETS[preset]["attention"]) + 1  # both sides, and the middle
+    with pytest.raises(ValueError, match="sides must be multiples of"):
+        plot.unet_figure(net, (31, 32))
 
 
 def test_loss_curves_are_labelled_running_means():

@@ -18,6 +18,7 @@ PICTURES = {
     "while the curve falls, the network learns its training pairs by heart.",
     "method.png": "The method: both chains from noise to a pair. model_x sees the noisy mask and "
     "the noisy slice; its estimate guides model_y.",
+    "film.gif": "One pair coming out of noise: noisy images on the left, estimates on the right.",
     "figure_3.png": "Estimates of mask and slice, on the way from noise.",
 }
 STYLE = """
@@ -71,7 +72,7 @@ def write_report(folders: list[Path], command: str, said: str, name: str = "repo
 def figure(path: Path, caption: str) -> str:
     """A picture inside the page, with its caption."""
     data = base64.b64encode(path.read_bytes()).decode()
-    image = f'<img alt="{escape(path.name)}" src="data:image/png;base64,{data}">'
+    image = f'<img alt="{escape(path.name)}" src="data:image/{path.suffix[1:]};base64,{data}">'
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 

@@ -1,5 +1,6 @@
 """Pictures: pairs, Fig. 3, the method, the network, a film, loss curves."""
 
+import re
 from typing import Iterable
 
 import matplotlib.pyplot as plt
@@ -13,6 +14,17 @@ from minipig.unet import PairedUNet
 
 # a dark line under a light one is seen on any grey, and in a greyscale print
 OUTLINE = ("black", "yellow")
+ICONS = {  # of matplotlib's player, as characters
+    "minus": "−",
+    "fast-backward": "⏮",
+    "step-backward": "◁",
+    "play fa-flip-horizontal": "◀",
+    "pause": "⏸",
+    "play": "▶",
+    "step-forward": "▷",
+    "fast-forward": "⏭",
+    "plus": "+",
+}
 
 
 def show_slice(ax: plt.Axes, image: Tensor, mask: Tensor | None = None) -> None:
@@ -164,14 +176,15 @@ def method_figure(states: list[State]) -> Figure:
     return fig
 
 
-def film(states: list[State], width: float = 4.0) -> FuncAnimation:
+def film(states: list[State], width: float = 4.0, columns: int = 2) -> FuncAnimation:
     """A pair coming out of noise, a frame a state: of the first sample x_t, x0_hat, y_t, y0_hat.
 
-    `.save(path, "pillow", fps=10)` writes a GIF, `.to_jshtml()` makes a player. width: in inches.
+    `.save(path, "pillow", fps=10)` writes a GIF. width: in inches; columns: 2 or 4.
     """
-    aspect = states[0].xt.shape[2] / states[0].xt.shape[3]
-    size = (width, width * aspect + 0.9)
-    fig, axes = plt.subplots(2, 2, figsize=size, layout="constrained")
+    rows = 4 // columns
+    height, side = states[0].xt.shape[2:]
+    size = (width, rows * (width / columns * height / side + 0.25) + 0.4)
+    fig, axes = plt.subplots(rows, columns, figsize=size, layout="constrained")
     fields = {"xt": "$x_t$", "x0_hat": r"$\hat{x}_0$", "yt": "$y_t$", "y0_hat": r"$\hat{y}_0$"}
     for ax, (field, name) in zip(axes.flat, fields.items()):
         show_slice(ax, getattr(states[0], field)[0, 0])
@@ -183,6 +196,13 @@ def film(states: list[State], width: float = 4.0) -> FuncAnimation:
         fig.suptitle(f"t = {states[frame].t}", fontsize=12)
 
     return FuncAnimation(fig, show, frames=len(states))
+
+
+def player(states: list[State]) -> str:
+    """`film` with a slider and buttons, as HTML that loads nothing from a network."""
+    html = film(states, width=8, columns=4).to_jshtml(fps=6, default_mode="once")
+    html = re.sub(r'<link rel="stylesheet"\s+href="[^"]*">', "", html)  # a font of icons
+    return re.sub(r'<i class="fa fa-([^"]*)"></i>', lambda icon: ICONS[icon[1]], html)
 
 
 def unet_figure(net: PairedUNet, size: tuple[int, int]) -> Figure:

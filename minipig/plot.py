@@ -40,12 +40,7 @@ def show_slice(ax: plt.Axes, image: Tensor, mask: Tensor | None = None) -> None:
 
 
 def pair_grid(
-    masks: Tensor,
-    images: Tensor,
-    columns: int = 8,
-    title: str = "",
-    width: float = 1.1,
-    names: list[str] | None = None,
+    masks: Tensor, images: Tensor, columns: int = 8, title: str = "", names: list[str] | None = None
 ) -> Figure:
     """A sheet of pairs, (N, 1, H, W) each: every slice, with its mask's outline, above its mask.
 
@@ -53,7 +48,7 @@ def pair_grid(
     """
     rows = -(-len(images) // columns)
     aspect = images.shape[2] / images.shape[3]
-    size = (columns * width, 2 * rows * width * aspect + (0.4 if title else 0))
+    size = (1.1 * columns, 2.2 * rows * aspect + (0.4 if title else 0))
     fig, axes = plt.subplots(2 * rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
@@ -107,7 +102,6 @@ def loss_curves(
         style = dict(color=f"C{i}", linestyle=("-", "--", "-.", ":")[i % 4])
         ax.plot(np.arange(w, len(values) + 1), mean, **style, label=f"{name}, training pairs")
         if points := (held_out or {}).get(name):
-            marker = dict(color=f"C{i}", marker="osD^"[i % 4], linestyle="none")
             at, values = zip(*sorted(points.items()))
             best = min(points, key=points.get)
             marker = dict(color=f"C{i}", marker="osD^"[i % 4], linestyle="none")

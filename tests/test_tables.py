@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import runpy
 import shutil
 import subprocess
 from dataclasses import replace
@@ -25,7 +26,6 @@ from minipig.evidence.methods.registry import METHODS, NETWORKS
 from minipig.evidence.tables import plan, records, runner, sheets, table1
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.hypotheses import COMPARATORS, INDEPENDENT, gain, hypotheses, replicas
-from minipig.evidence.tables.preregister import preregister
 from minipig.evidence.tables.protocol import Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest
 from minipig.evidence.tables.runner import run_table
@@ -711,6 +711,8 @@ def test_the_sheets_show_equal_seeds_side_by_side_and_what_each_is_nearest_to():
 
 
 def test_preregister_measures_room_and_seeds(tmp_path):
+    script = Path(__file__).parent.parent / "data_samples" / "results" / "phantom" / "freeze.py"
+    preregister = runpy.run_path(str(script))["preregister"]
     result = preregister(tmp_path / "freeze.json", SMALL, [(8, 2, 1e-2), (4, 3, 1e-3)])
     assert [(row["pairs"], row["steps"]) for row in result["cases"]] == [(8, 2), (4, 3)]
     assert all(

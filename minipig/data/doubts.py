@@ -1,9 +1,10 @@
 """What a user should know of pairs that were read: nothing here is an error."""
 
 import numpy as np
+from PIL import Image
+from scipy import ndimage
 
-from minipig.data.images import CHANNELS
-from minipig.data.shrunk import Shrunk, by
+from minipig.data.images import CHANNELS, fit_mask, place_of
 
 DIM = 0.25  # of the largest possible value: all pixels of an image below it use two bits fewer
 NARROW = 0.08  # of the possible range, which nearly all pixels of an image lie in
@@ -13,7 +14,10 @@ class Doubts:
     """Counts what is doubtful in pairs; size: what they are fitted into, None: they are not."""
 
     def __init__(self, size: tuple[int, int] | None):
-        self.shrunk = Shrunk(size)
+        self.size = size
+        self.lost = 0  # lesions of which nothing is left at this size
+        self.worn: list[tuple[int, int]] = []  # for each that loses half: the size that keeps it
+        self.specks: list[int] = []  # lesions lost of each mask that keeps others
         self.shapes: set[tuple[int, ...]] = set()
         self.areas: list[float] = []  # of each mask as it is used, as a share
         self.coloured = 0
@@ -24,7 +28,12 @@ class Doubts:
 
     def see(self, image: np.ndarray, coloured: bool, mask: np.ndarray, small: np.ndarray) -> None:
         """Count a pair: image in [0, 1] and mask as read, if colours are lost, the mask as used."""
-        self.shrunk.count(mask, small)
+        self.lost += bool(mask.any() and not small.any())
+        if self.size and small.any():
+            if share_kept(mask, small) < 0.5:
+                self.worn.append(survives(mask, self.size))
+            if lost := lesions_lost(mask, small):
+                self.specks.append(lost)
         self.shapes.add(small.shape)
         self.areas.append(float(small.mean()))
         self.coloured += coloured
@@ -43,7 +52,7 @@ class Doubts:
         """Each doubt as a sentence with its remedy."""
         n, notes = len(self.areas), []
         at = f" at {by(*self.shapes)}" if len(self.shapes) == 1 else ""
-        if empty := self.areas.count(0) - self.shrunk.lost:
+        if empty := self.areas.count(0) - self.lost:
             remedy = "; correct --threshold or --label of minipig prepare" if empty == n else ""
             notes.append(f"{empty} of {n} masks are empty{at}{remedy}")
         if full := self.areas.count(1):
@@ -54,7 +63,15 @@ class Doubts:
         if both := sorted(self.lows & self.highs):
             differ = f"the value {both[0]} is lesion in some masks and background in others"
             notes.append(f"{differ}; give minipig prepare --label or --threshold")
-        notes += self.shrunk.notes(n)
+        if self.lost:
+            small = f"{self.lost} of {n} masks are too small to be seen{at}"
+            notes.append(f"{small}; raise the size")
+        if self.worn:
+            lose = f"{len(self.worn)} of {n} masks lose more than half of their area{at}"
+            notes.append(f"{lose}; raise the size: {by(max(self.worn))} would keep more")
+        if self.specks:
+            some = f"{sum(self.specks)} lesions of {len(self.specks)} masks that have several"
+            notes.append(f"{some} are too small to be seen{at}; raise the size")
         if self.coloured:
             grey = f"{self.coloured} of {n} images are in colour and become grey (luminance)"
             remedy = f"minipig prepare --channel {'|'.join(CHANNELS)} takes one channel"
@@ -74,3 +91,32 @@ def span(image: np.ndarray) -> float:
     """The range that 98 % of the pixels lie in, from some of them."""
     every = max(1, min(image.shape) // 64)
     return float(np.subtract(*np.percentile(image[::every, ::every], (99, 1))))
+
+
+def share_kept(mask: np.ndarray, small: np.ndarray) -> float:
+    """The share of a lesion's area that is left in `small`, the mask fitted into another size."""
+    scale = min(new / old for new, old in zip(small.shape, mask.shape))
+    return float(small.sum() / (mask.sum() * scale**2))
+
+
+def lesions_lost(mask: np.ndarray, small: np.ndarray) -> int:
+    """How many separate lesions of a mask have no pixel in `small`, the mask in another size."""
+    lesions, count = ndimage.label(mask)
+    if count < 2:
+        return 0
+    seen = Image.fromarray(small[place_of(mask.shape, small.shape)])
+    seen = np.asarray(seen.resize(mask.shape[::-1], Image.Resampling.NEAREST))
+    return count - np.count_nonzero(np.unique(lesions[seen]))
+
+
+def survives(mask: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
+    """The size, doubled until it keeps half of the mask's area or is no smaller than the file."""
+    smaller = size[0] < mask.shape[0] or size[1] < mask.shape[1]
+    if smaller and share_kept(mask, fit_mask(mask, size)) < 0.5:
+        return survives(mask, (2 * size[0], 2 * size[1]))
+    return size
+
+
+def by(size: tuple[int, int]) -> str:
+    """Height by width, as text."""
+    return f"{size[0]}x{size[1]}"

@@ -1,11 +1,13 @@
 """Atomic writes, checkpoints that cannot execute code, and folders of one configuration."""
 
+import csv
 import io
 import json
 import os
 import platform
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Iterable
 
 import numpy as np
 import torch
@@ -72,6 +74,13 @@ def write_json(path: Path, content: dict) -> None:
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
+def write_table(path: Path, rows: Iterable[Iterable]) -> None:
+    """Write rows as CSV."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    write_atomically(path, table.getvalue().encode())
+
+
 def write_png(path: Path, grey: np.ndarray) -> None:
     """Write an array (H, W) of uint8 or uint16."""
     buffer = io.BytesIO()
@@ -129,7 +138,7 @@ def claim_folder(
         return
     try:
         found = json.loads(path.read_text())
-        theirs = _flat(defaults or {}) | _flat(dict(found["config"]))
+        theirs = flat(defaults or {}) | flat(dict(found["config"]))
     except (ValueError, KeyError, TypeError) as error:
         problem = f"{path} is not a configuration of minipig; give another {option}"
         raise ValueError(problem) from error
@@ -137,7 +146,7 @@ def claim_folder(
     moved = before and before == content and theirs["data"] != ours["data"]
     if moved:
         theirs["data"] = ours["data"]
-    settings = _flat(ours)
+    settings = flat(ours)
     differ = "; ".join(
         f"{k} {theirs.get(k)!r:.80} there, {settings.get(k)!r:.80} here"
         for k in settings | theirs
@@ -153,10 +162,10 @@ def claim_folder(
         write_json(path, found | {"config": ours})
 
 
-def _flat(config: dict, prefix: str = "") -> dict:
+def flat(config: dict, prefix: str = "") -> dict:
     """Settings in settings by their full names: {"pair": {"steps": 9}} -> {"pair.steps": 9}."""
-    flat = {}
+    found = {}
     for key, value in config.items():
-        nested = isinstance(value, dict)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
+        name = prefix + key
+        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found

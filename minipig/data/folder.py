@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from minipig.data.doubts import Doubts
+from minipig.data.doubts import Doubts, by
 from minipig.data.images import (
     SUFFIXES,
     fit_into,
@@ -19,7 +19,6 @@ from minipig.data.images import (
 )
 from minipig.data.manifest import one_form, read_patients
 from minipig.data.pairs import Pairs, hash_of
-from minipig.data.shrunk import by
 
 
 class PairFolder(Pairs):

@@ -10,8 +10,6 @@ DST/report.json      pairs, patients, files left out by reason, mask areas, iden
 DST/contact.png      some of the pairs
 """
 
-import csv
-import io
 import re
 import unicodedata
 from collections import Counter
@@ -26,7 +24,7 @@ from tqdm import tqdm
 from minipig import plot
 from minipig.data import layouts
 from minipig.data.convert import Unusable, read_pair, write_values
-from minipig.data.files import claim_folder, write_atomically, write_figure, write_json
+from minipig.data.files import claim_folder, write_figure, write_json, write_table
 from minipig.data.images import fit_into, fit_mask, grey_values, open_image
 from minipig.data.layouts import Layout
 from minipig.data.manifest import read_patients
@@ -35,6 +33,7 @@ from minipig.data.tally import Tally, reasons
 
 SHOWN = 32  # pairs on the contact sheet
 THUMBNAIL = (96, 96)
+COLUMNS = ("name", "patient", "source")  # of manifest.csv
 
 
 def prepare(src: Path, dst: Path, layout: Layout) -> dict:
@@ -51,7 +50,9 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     tally = Tally(layout, table)
     for path in tqdm(patients, desc=f"preparing {src.name}", disable=None):
         try:
-            image, mask, colours = read_own_pair(src, path, table, layout)
+            if not layout.csv and any(table.uses[mask] > 1 for mask in table.masks[path]):
+                raise Unusable(f"its mask belongs to another image, too; {layouts.NARROWER}")
+            image, mask, colours = read_pair(src, path, table.masks[path], layout)
             small = fit_mask(mask, layout.size)
             if mask.any() and not small.any() and not layout.keep_healthy:
                 raise Unusable("the lesion is too small to be seen at --size; raise it")
@@ -63,7 +64,8 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             config["csv"] = layout.csv and str(Path(layout.csv).resolve())
             claim(dst, config, expected)
             # an interrupted run must not leave pairs without their patients
-            write_manifest(dst, [(names[path], patients[path], path) for path in patients])
+            whose = [(names[path], patients[path], path) for path in patients]
+            write_table(dst / "manifest.csv", [COLUMNS, *whose])
         name = names[path]
         write_values(dst / "images" / name, fit_into(image, layout.size, fill=image.min()))
         write_values(dst / "masks" / name, small)
@@ -79,7 +81,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     for name in expected - set(used):  # pairs of an earlier run that can no longer be used
         for part in ("images", "masks"):
             (dst / part / name).unlink(missing_ok=True)
-    write_manifest(dst, tally.rows)
+    write_table(dst / "manifest.csv", [COLUMNS, *tally.rows])
     report = tally.report()
     write_json(dst / "report.json", report)
     write_figure(dst / "contact.png", contact_sheet(dst, used))
@@ -117,15 +119,6 @@ def find_patients(table: PairTable, names: dict[str, str], layout: Layout) -> di
         except ValueError as error:
             table.left_out[str(error)].append(path)
     return patients
-
-
-def read_own_pair(
-    src: Path, path: str, table: PairTable, layout: Layout
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    """`read_pair`, if no mask of a pattern belongs to another image, too; raises Unusable."""
-    if not layout.csv and any(table.uses[mask] > 1 for mask in table.masks[path]):
-        raise Unusable(f"its mask belongs to another image, too; {layouts.NARROWER}")
-    return read_pair(src, path, table.masks[path], layout)
 
 
 def contact_sheet(dst: Path, names: list[str]) -> Figure:
@@ -174,10 +167,3 @@ def claim(dst: Path, config: dict, names: set[str]) -> None:
         if path.name not in names:
             remedy = "remove it or give a new DST"
             raise ValueError(f"{path} does not come from {config['src']}; {remedy}")
-
-
-def write_manifest(dst: Path, rows: list[tuple[str, str, str]]) -> None:
-    """Write manifest.csv with rows of name, patient, source."""
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("name", "patient", "source"), *rows])
-    write_atomically(dst / "manifest.csv", table.getvalue().encode())

@@ -64,7 +64,8 @@ def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
         if demo.quick:
             print(LEFT_OUT)
             return {}
-        agreement, fresh = judge_pairs(out, demo, synthetic, device)  # 4. do mask and slice agree?
+        judge, fresh = train_judge(demo.pair, device, out / "segmenters" / "judge.ckpt")
+        agreement = measure_agreement(judge, synthetic, fresh)  # 4. do mask and slice agree?
         scores = compare_segmenters(out, real, synthetic, fresh, device)  # 5. do the pairs help?
     metrics = json.loads((out / "seconds.json").read_text())
     metrics |= {"segmentation": scores, "pair_agreement": agreement, "demo": asdict(demo)}
@@ -83,14 +84,6 @@ def sample_pairs(out: Path, demo: Demo, pair: PairModel, device: torch.device) -
     if not figures_are_current(out, out / "synthetic"):
         draw_figures(out, pair, pairs, steps, seed, device)
     return pairs
-
-
-def judge_pairs(
-    out: Path, demo: Demo, synthetic: Pairs, device: torch.device
-) -> tuple[dict[str, float], Pairs]:
-    """Pair agreement of the synthetic and of fresh real pairs, and these fresh pairs."""
-    judge, fresh = train_judge(demo.pair, device, out / "segmenters" / "judge.ckpt")
-    return measure_agreement(judge, synthetic, fresh), fresh
 
 
 def compare_segmenters(

@@ -138,9 +138,9 @@ def interval(
 
 
 def bootstrap_interval(
-    statistic: Callable, features: np.ndarray, seed: int, level: float = 0.95, times: int = 200
+    statistic: Callable, features: np.ndarray, seed: int, times: int = 200
 ) -> tuple[float, float]:
-    """Basic bootstrap interval of statistic(features) over the rows of `features`.
+    """Basic 95 % bootstrap interval of statistic(features) over the rows of `features`.
 
     The Fréchet distance of a resample is too large, since repeated rows look like a smaller set;
     the percentile interval would lie above the estimate. The basic interval uses only how far the
@@ -152,7 +152,6 @@ def bootstrap_interval(
         lambda rows: statistic(features[rows]),
         n_resamples=times,
         vectorized=False,
-        confidence_level=level,
         method="basic",
         rng=np.random.default_rng(seed),
     )

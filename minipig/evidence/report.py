@@ -8,7 +8,7 @@ from html import escape
 from importlib.metadata import version
 from pathlib import Path
 
-from minipig.data.files import write_atomically
+from minipig.data.files import flat, write_atomically
 
 PICTURES = {
     "samples.png": "Samples: each slice with the outline of its mask, above its mask. In a table, "
@@ -59,7 +59,9 @@ def write_report(folders: list[Path], command: str, said: str, name: str = "repo
     for path in (folder / "config.json" for folder in folders):
         if path.exists():
             parts.append(f"<h2>Configuration of {escape(path.absolute().parent.name)}</h2>")
-            parts.append(settings(json.loads(path.read_text())))
+            rows = flat(json.loads(path.read_text())).items()
+            cells = [f"<th>{escape(k)}</th><td>{escape(str(v) or 'none')}</td>" for k, v in rows]
+            parts.append("<table>" + "\n".join(f"<tr>{cell}</tr>" for cell in cells) + "</table>")
     parts.append(f"<p>minipig {version('minipig')}, {date.today()}</p>")
     head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     page = f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n'
@@ -74,15 +76,3 @@ def figure(path: Path, caption: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     image = f'<img alt="{escape(path.name)}" src="data:image/{path.suffix[1:]};base64,{data}">'
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def settings(content: dict, prefix: str = "") -> str:
-    """A table of settings, those in settings by their full names."""
-    rows = []
-    for key, value in content.items():
-        if isinstance(value, dict):
-            rows.append(settings(value, f"{prefix}{key}."))
-        else:
-            name, text = escape(prefix + key), escape(str(value) or "none")
-            rows.append(f"<tr><th>{name}</th><td>{text}</td></tr>")
-    return "\n".join(rows) if prefix else f"<table>{chr(10).join(rows)}</table>"

@@ -1,9 +1,9 @@
 """The state of a training in a file: saved as it goes and on interruption, and resumed exactly."""
 
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import torch
 
@@ -17,33 +17,44 @@ from minipig.training.speed import Speed
 KEYS = {"training", "data", "step", "losses", "model", "average", "optimiser"}
 
 
+@dataclass
 class Checkpoint:
     """The state of one training. path: the file it is saved in, None for nowhere.
 
-    training: the settings; data: the fingerprint of the pairs; progress: a training.loop.Progress.
+    training: the settings; progress: a training.loop.Progress.
     """
 
-    def __init__(
-        self,
-        path,
-        training: dict,
-        data: str,
-        schedule: Schedule,
-        progress,
-        optimiser,
-        losses: LossLog,
-    ):
-        self.path = path
-        self.training = training
-        self.data = data
-        self.schedule = schedule
-        self.progress = progress
-        self.optimiser = optimiser
-        self.losses = losses
-        self.resumed = False
+    path: Path | None
+    training: dict
+    pairs: Pairs
+    schedule: Schedule
+    progress: Any
+    optimiser: torch.optim.Optimizer
+    losses: LossLog
+    resumed = False
+    saved = 0  # the step in the file
+
+    def __post_init__(self):
+        self.writes = self.path is not None and rank()[0] == 0
+        self.data = self.pairs.fingerprint() if self.path is not None else ""
         self.began_in = {}  # the number format and layout, of a resumed training
-        self.saved = 0  # the step in the file
         self.keep_buffers()
+
+    @contextmanager
+    def kept(self) -> Iterator["Checkpoint"]:
+        """Resume the file if it exists, and keep other processes from training into it.
+
+        If the block is interrupted (Ctrl-C, or its generator is closed), the last whole step is
+        saved. Raises ValueError if the file is damaged, in use, or belongs to another training.
+        """
+        with locked(self.path) if self.writes else nullcontext():
+            if self.path is not None and self.path.exists():
+                self.resume()
+            try:
+                yield self
+            except (KeyboardInterrupt, GeneratorExit):
+                self.save_whole_step()
+                raise
 
     def keep_buffers(self) -> None:
         """Copy the batch statistics of a whole step; the next forward pass changes them."""
@@ -63,7 +74,7 @@ class Checkpoint:
 
     def save(self) -> None:
         """Write the state after `progress.step` steps."""
-        if self.path is None:
+        if not self.writes:
             return
         progress = self.progress
         state = {
@@ -82,22 +93,22 @@ class Checkpoint:
 
     def save_whole_step(self) -> None:
         """After an interruption: write the last whole step, if it is not in the file."""
-        if self.path is None or not self.whole or self.saved == self.progress.step:
+        if not (self.writes and self.whole) or self.saved == self.progress.step:
             return
         self.losses.read()
         for buffer, before in zip(self.progress.model.buffers(), self.buffers):
             buffer.copy_(before)
         self.save()
 
-    def resume(self, path: Path) -> None:
-        """Load `path` into networks, optimiser and progress; raises ValueError as `check` does."""
-        state = load_checkpoint(path, KEYS)
-        self.check(path, state)
+    def resume(self) -> None:
+        """Load the file into networks, optimiser and progress; raises ValueError as `check`."""
+        state = load_checkpoint(self.path, KEYS)
+        self.check(state)
         try:
             self.progress.model.load_state_dict(state["model"])
             self.progress.average.load_state_dict(state["average"])
         except RuntimeError as error:
-            message = f"{path} was saved from a different architecture; use another folder"
+            message = f"{self.path} was saved from a different architecture; use another folder"
             raise ValueError(message) from error
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress.step = self.saved = state["step"]
@@ -118,51 +129,22 @@ class Checkpoint:
                 if value.shape == weight.shape:
                     moments[name] = torch.empty_like(weight).copy_(value)
 
-    def check(self, path: Path, state: dict) -> None:
+    def check(self, state: dict) -> None:
         """Raise ValueError if the state is of other settings, pairs or schedule."""
         theirs = state["training"]
         if theirs != self.training:
             differ = [f"{k} = {v}" for k, v in theirs.items() if self.training.get(k) != v]
             raise ValueError(
-                f"{path} was made with {', '.join(differ)}; use that, or another folder"
+                f"{self.path} was made with {', '.join(differ)}; use that, or another folder"
             )
         if state["data"] != self.data:
-            raise ValueError(f"{path} was made from other pairs; use those, or another folder")
+            raise ValueError(f"{self.path} was made from other pairs; use those, or another folder")
         if "schedule" in state:
             schedule = Schedule(state["schedule"]["beta"][1:], state["schedule"]["name"])
         else:
             schedule = Schedule.linear()  # older checkpoints do not name theirs
         if schedule != self.schedule:
             raise ValueError(
-                f"{path} was made on the schedule {schedule.name}, not {self.schedule.name}; "
+                f"{self.path} was made on the schedule {schedule.name}, not {self.schedule.name}; "
                 f"use {schedule.name}, or another folder"
             )
-
-
-@contextmanager
-def checkpointed(
-    path: Path | None,
-    training: dict,
-    pairs: Pairs,
-    schedule: Schedule,
-    progress,
-    optimiser,
-    losses: LossLog,
-) -> Iterator[Checkpoint]:
-    """Resume `path` if it exists, and keep other processes from training into it; None: neither.
-
-    If the block is interrupted (Ctrl-C, or its generator is closed), the last whole step is saved.
-    Raises ValueError if the file is damaged, in use, or belongs to another training.
-    """
-    writes = path is not None and rank()[0] == 0
-    data = pairs.fingerprint() if path is not None else ""
-    with locked(path) if writes else nullcontext():
-        file = path if writes else None
-        checkpoint = Checkpoint(file, training, data, schedule, progress, optimiser, losses)
-        if path is not None and path.exists():
-            checkpoint.resume(path)
-        try:
-            yield checkpoint
-        except (KeyboardInterrupt, GeneratorExit):
-            checkpoint.save_whole_step()
-            raise

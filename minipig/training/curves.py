@@ -1,11 +1,10 @@
 """The losses of a run: RUN/losses.csv for a spreadsheet, RUN/losses.png for the eye."""
 
 import csv
-import io
 from pathlib import Path
 
 from minipig import plot
-from minipig.data.files import write_atomically, write_figure
+from minipig.data.files import write_figure, write_table
 
 Curves = dict[str, list[float]]  # the loss of each step, by network
 Points = dict[str, dict[int, float]]  # the held-out loss of some steps, by network
@@ -18,9 +17,7 @@ def write_curves(folder: Path, losses: Curves, held_out: Points) -> None:
         columns[name] = values + [""] * (len(columns["step"]) - len(values))
         if name in held_out:
             columns[f"{name}_held_out"] = [held_out[name].get(s, "") for s in columns["step"]]
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([columns, *zip(*columns.values())])
-    write_atomically(folder / "losses.csv", table.getvalue().encode())
+    write_table(folder / "losses.csv", [columns, *zip(*columns.values())])
     write_figure(folder / "losses.png", plot.loss_curves(losses, held_out=held_out))
 
 

@@ -1,7 +1,7 @@
 """The loss on held-out patients, measured during a training; the weights of its best step."""
 
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -19,6 +19,7 @@ TIMES = 25  # measurements in a training, at most
 RISE = 1.05  # a loss that ends above so many times its lowest has turned
 
 
+@dataclass
 class HeldOut:
     """The loss of a training's averaged weights on held-out pairs, measured now and then.
 
@@ -29,27 +30,22 @@ class HeldOut:
     read from it again. Raises ValueError if the file is damaged, or of other pairs.
     """
 
-    def __init__(
-        self,
-        pairs: Pairs,
-        known: Pairs,
-        loss: Callable[[nn.Module, NoisyPair], Tensor],
-        path: Path,
-        schedule: Schedule,
-        guider: Denoiser | None = None,
-    ):
-        self.pairs = pairs
-        self.loss = loss
-        self.path = path
-        self.schedule = schedule
-        self.guider = guider
-        self.data = known.fingerprint() + pairs.fingerprint()
+    pairs: Pairs
+    known: Pairs
+    loss: Callable[[nn.Module, NoisyPair], Tensor]
+    path: Path
+    schedule: Schedule
+    guider: Denoiser | None = None
+
+    def __post_init__(self):
+        self.data = self.known.fingerprint() + self.pairs.fingerprint()
         self.losses: dict[int, float] = {}
         self.weights: dict[str, Tensor] = {}
-        if path.exists():
-            saved = load_checkpoint(path, {"data", "losses", "weights"})
+        if self.path.exists():
+            saved = load_checkpoint(self.path, {"data", "losses", "weights"})
             if saved["data"] != self.data:
-                raise ValueError(f"{path} was made from other pairs; use those, or another folder")
+                problem = f"{self.path} was made from other pairs"
+                raise ValueError(f"{problem}; use those, or another folder")
             self.losses, self.weights = saved["losses"], saved["weights"]
 
     @property

@@ -1,17 +1,13 @@
 """The training loop: one for every network, a generator that yields after each step.
 
-Beside it, each readable alone: checkpoint.py (save and resume), loss_log.py (read and check the
-losses), speed.py (the backward pass in parts, in its number format, over several processes),
-choice.py (the number format and layout that are fastest here), held_out.py (the loss on other
-patients), pace.py (tell when steps become slow) and heartbeat.py (lines for a log). The losses are
-in the paper's files: model_x_loss and model_y_loss in guider.py, a rule's own in rules.py.
+The losses are in the paper's files: model_x_loss and model_y_loss in guider.py, a rule's own in
+rules.py. The other files of this folder are beside it, each readable alone.
 """
 
 import copy
 import sys
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -24,7 +20,7 @@ from minipig.data.pairs import Pairs
 from minipig.guider import Denoiser, NoisyPair
 from minipig.schedule import Schedule
 from minipig.seeds import generator
-from minipig.training.checkpoint import checkpointed
+from minipig.training.checkpoint import Checkpoint
 from minipig.training.choice import decided
 from minipig.training.devices import rank
 from minipig.training.heartbeat import Heartbeat
@@ -102,9 +98,13 @@ def fit(
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(model.parameters(), lr=training.rate, fused=True)
     progress = Progress(0, training.steps, [], model, average)
-    losses = LossLog(progress.losses, every, partial(batch_names, pairs, training), training)
+
+    def names(step: int) -> list[str]:
+        return [pairs.names[i] for i in batch_indices(len(pairs), training, step)]
+
+    losses = LossLog(progress.losses, every, names, training)
     settings = (asdict(training), pairs, schedule)
-    with checkpointed(checkpoint, *settings, progress, optimiser, losses) as saved:
+    with Checkpoint(checkpoint, *settings, progress, optimiser, losses).kept() as saved:
         if saved.resumed:
             yield replace(progress)  # a copy, whose step stays as it is
         model.train()
@@ -154,11 +154,6 @@ def batch_indices(n: int, training: Training, step: int) -> Tensor:
     epochs = (places // n).unique().tolist()
     order = {e: torch.randperm(n, generator=generator("epoch", training.seed, e)) for e in epochs}
     return torch.stack([order[int(place) // n][place % n] for place in places])
-
-
-def batch_names(pairs: Pairs, training: Training, step: int) -> list[str]:
-    """The names of the pairs of step `step`, for an error message."""
-    return [pairs.names[i] for i in batch_indices(len(pairs), training, step)]
 
 
 def rate(training: Training, step: int) -> float:

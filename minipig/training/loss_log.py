@@ -1,7 +1,8 @@
 """The losses of a training: left on the device until they are read, and checked when they are."""
 
 import math
-from typing import Callable
+from dataclasses import dataclass, field
+from typing import Any, Callable
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from minipig.training.devices import waits_for_results
 
 
+@dataclass
 class LossLog:
     """Losses and gradient norms: read after each step on a CPU, every `every` steps on a GPU.
 
@@ -16,14 +18,11 @@ class LossLog:
     training: a training.loop.Training.
     """
 
-    def __init__(
-        self, values: list[float], every: int, names: Callable[[int], list[str]], training
-    ):
-        self.values = values
-        self.every = every
-        self.names = names
-        self.training = training
-        self.unread: list[tuple[int, Tensor]] = []
+    values: list[float]
+    every: int
+    names: Callable[[int], list[str]]
+    training: Any
+    unread: list[tuple[int, Tensor]] = field(default_factory=list)
 
     def due(self, step: int) -> bool:
         """Whether the state is saved after step `step`, 0-based."""
@@ -37,10 +36,8 @@ class LossLog:
 
     def read(self) -> None:
         """Append what is on the device; raises FloatingPointError if a value is not finite."""
-        if not self.unread:
-            return
+        numbers = torch.stack([both for _, both in self.unread]).tolist() if self.unread else []
         steps = [step for step, _ in self.unread]
-        numbers = torch.stack([both for _, both in self.unread]).tolist()
         self.unread.clear()
         for step, (loss, norm) in zip(steps, numbers):
             self.values.append(loss)

@@ -28,7 +28,7 @@ from minipig.training.devices import rank, wait_for_all
 from minipig.training.held_out import HeldOut, steps_between
 from minipig.training.loop import Progress, Training, finish, fit
 from minipig.training.speed import Speed
-from minipig.training.start import Start, load_start, save_pair
+from minipig.training.start import Start, load_start
 from minipig.unet import PairedUNet
 
 REDRAW = 200  # steps from one picture of the losses to the next
@@ -56,8 +56,8 @@ def train_pair(
         start.refuse(pairs, held_out)
         seen, unseen = seen | start.seen, unseen | start.unseen
     first = rank()[0] == 0
+    version = version_of(config.rule)
     if first:
-        version = version_of(config.rule)  # of a rule in a file, which may change
         versioned = {"rule_version": version} if version else {}
         remedy = "--out"
         if (folder / "pair.pt").exists():
@@ -111,7 +111,8 @@ def train_pair(
     model_y = learn("model_y", seed + 1, loss_of(rule), guider)
     if first:
         write_curves(folder, losses, points)
-        save_pair(folder / "pair.pt", config, guider, model_y, seen, unseen, content)
+        nets = {"model_x": guider, "model_y": model_y}
+        Start(folder, config, nets, version, seen, unseen, content).save()
     wait_for_all()
     return load_pair(folder, device)[0]
 

@@ -34,20 +34,10 @@ def sample_folder(
     """
     manifest = folder / "manifest.csv"
     with locked(manifest):
-        done = (
-            len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0
-        )  # always a whole file
-        todo = sample(
-            pair,
-            n - done,
-            size,
-            steps,
-            seed,
-            batch=batch,
-            device=device,
-            first=done,
-            solver=SOLVERS[solver],
-        )
+        # always a whole file
+        done = len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0
+        how = dict(batch=batch, device=device, first=done, solver=SOLVERS[solver])
+        todo = sample(pair, n - done, size, steps, seed, **how)
         heartbeat = Heartbeat("sampling", unit="pair")
         heartbeat.step(done, n, {})  # starts its clock
         with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:

@@ -6,34 +6,10 @@ from pathlib import Path
 
 from minipig.data.files import load_checkpoint, save_checkpoint
 from minipig.data.pairs import Pairs
-from minipig.extras.own_rules import version_of
 from minipig.training.config import OLDER, Config, network
 from minipig.unet import PairedUNet
 
 GO_ON = 1 / 3  # the learning rate of a training that goes on, as a share of the one before
-
-
-def save_pair(
-    path: Path,
-    config: Config,
-    model_x: PairedUNet,
-    model_y: PairedUNet,
-    seen: set[str],
-    unseen: set[str],
-    content: str,
-) -> None:
-    """Write the configuration, and the weights of both networks in half precision.
-
-    seen and unseen: the sources of the images that were trained on and held out, here and by the
-    runs before. content: see `content_of` of training/config.py.
-    """
-    saved = {"config": asdict(config), "seen": sorted(seen), "unseen": sorted(unseen)}
-    saved["content"] = content
-    if version := version_of(config.rule):  # of a rule in a file, which may change
-        saved["rule_version"] = version
-    for name, net in (("model_x", model_x), ("model_y", model_y)):
-        saved[name] = {key: value.half() for key, value in net.state_dict().items()}
-    save_checkpoint(path, saved)
 
 
 def weights_of(run: Path) -> str:
@@ -50,16 +26,25 @@ def weights_of(run: Path) -> str:
 class Start:
     """A finished run, as sampling loads it and another training may go on from it.
 
-    networks: model_x and model_y by name; seen, unseen, content: see save_pair.
+    networks: model_x and model_y by name. seen and unseen: the sources of the images that were
+    trained on and held out, here and by the runs before. content: see `content_of` of config.py.
     """
 
     folder: Path
     config: Config
     networks: dict[str, PairedUNet]
-    rule_version: str
+    rule_version: str  # of a rule in a file, which may change
     seen: set[str]
     unseen: set[str]
     content: str
+
+    def save(self) -> None:
+        """Write folder/pair.pt; the weights in half precision."""
+        saved = {"config": asdict(self.config), "rule_version": self.rule_version}
+        saved |= {"seen": sorted(self.seen), "unseen": sorted(self.unseen), "content": self.content}
+        for name, net in self.networks.items():
+            saved[name] = {key: value.half() for key, value in net.state_dict().items()}
+        save_checkpoint(self.folder / "pair.pt", saved)
 
     def go_on(self, **options) -> Config:
         """The configuration of a training that goes on: this run's, at a lower rate, or `options`.
@@ -77,17 +62,13 @@ class Start:
 
     def refuse(self, pairs: Pairs, held_out: Pairs | None) -> None:
         """Raise ValueError if an image to learn was held out, or one to hold out was learnt."""
-        self.refuse_those(pairs, self.unseen, "held out", "trained on")
-        if held_out:
-            self.refuse_those(held_out, self.seen, "trained on", "held out")
-
-    def refuse_those(self, pairs: Pairs, others: set[str], before: str, now: str) -> None:
-        """Raise ValueError if an image is one of `others`, which were treated otherwise."""
-        found = [name for name, known in zip(pairs.names, pairs.known_by()) if known in others]
-        if found:
-            problem = f"{len(found)} images, such as {found[0]}, were {before} by {self.folder}"
-            remedy = "leave --holdout, --seed and --pairs out, or give other pairs"
-            raise ValueError(f"{problem} and would now be {now}; {remedy}")
+        learnt = (pairs, self.unseen, "held out", "trained on")
+        for part, others, before, now in (learnt, (held_out, self.seen, "trained on", "held out")):
+            known = zip(part.names, part.known_by()) if part else ()
+            if found := [name for name, source in known if source in others]:
+                problem = f"{len(found)} images, such as {found[0]}, were {before} by {self.folder}"
+                remedy = "leave --holdout, --seed and --pairs out, or give other pairs"
+                raise ValueError(f"{problem} and would now be {now}; {remedy}")
 
 
 def load_start(folder: Path) -> Start:

@@ -57,13 +57,7 @@ class Gaussian:
     matrices, and a conditional mean is a linear regression.
     """
 
-    def __init__(
-        self,
-        covariance: Tensor,
-        mean: Tensor | None = None,
-        shape=(1, 1, 1),
-        schedule: Schedule | None = None,
-    ):
+    def __init__(self, covariance: Tensor, mean: Tensor | None = None, shape=(1, 1, 1)):
         d = math.prod(shape)
         if covariance.shape != (2 * d, 2 * d):
             needed = f"pairs of shape {shape} need a covariance of {2 * d}x{2 * d}"
@@ -71,7 +65,7 @@ class Gaussian:
         self.covariance = covariance
         self.mean = covariance.new_zeros(2 * d) if mean is None else mean
         self.shape = shape
-        self.schedule = schedule or Schedule.linear()
+        self.schedule = Schedule.linear()
         sources = torch.block_diag(covariance, torch.eye(2 * d), torch.zeros(1, 1))
         self.sources = sources.to(covariance)  # the covariance of the sources
         self.source_mean = torch.cat([self.mean, torch.zeros(2 * d), torch.ones(1)]).to(covariance)

@@ -93,16 +93,16 @@ def exact_verdict(
     return {world: distance for world, (distance, _) in found.items()}
 
 
-def compared(rule: GuideRule, steps: int = 64, schedule: Schedule | None = None) -> dict[str, dict]:
+def compared(rule: GuideRule, steps: int = 64) -> dict[str, dict]:
     """The verdict on `rule` beside those on BESIDE: see `beside`."""
-    others = {name: built_in(name, steps, schedule) for name in BESIDE}
-    return beside({"rule": verdict(rule, steps, schedule=schedule)} | others)
+    others = {name: built_in(name, steps) for name in BESIDE}
+    return beside({"rule": verdict(rule, steps)} | others)
 
 
 @cache
-def built_in(name: str, steps: int, schedule: Schedule | None) -> dict[str, tuple[float, float]]:
+def built_in(name: str, steps: int) -> dict[str, tuple[float, float]]:
     """`verdict` on a rule of rules.py, computed once."""
-    return verdict(RULES[name](), steps, schedule=schedule)
+    return verdict(RULES[name](), steps)
 
 
 def beside(verdicts: dict[str, dict[str, tuple[float, float]]]) -> dict[str, dict]:

@@ -19,8 +19,8 @@ LOWEST = dict(seed=0, deformed=0, judge_seed=0, folds=2, measured=2, reference=2
 class Protocol:
     """Everything that decides the tables. data: "phantom", or a folder of real pairs.
 
-    preregister.py fixed the phantoms, their number and the segmenter's training before any
-    generator was compared.
+    data_samples/results/phantom/freeze.py fixed the phantoms, their number and the segmenter's
+    training before any generator was compared.
     """
 
     data: str = "phantom"

@@ -120,13 +120,6 @@ def feature_scales(experiment: Experiment) -> dict[str, np.ndarray]:
     return {name: values.std(0) for name, values in sets.items()}
 
 
-@cache
-def main_directions(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
-    """The SPREAD main directions of the reference phantoms' learnt features, and the variances."""
-    truth = true_features(experiment, None)["fd_mirrored"]
-    return metrics.directions(truth, min(SPREAD, truth.shape[1]))
-
-
 def by_direction(experiment: Experiment, sets: dict[str, np.ndarray]) -> dict:
     """What a source's learnt features say by the main directions of the reference phantoms'.
 
@@ -136,7 +129,7 @@ def by_direction(experiment: Experiment, sets: dict[str, np.ndarray]) -> dict:
     """
     real = true_features(experiment, None)
     mirrored, truth = sets["fd_mirrored"], real["fd_mirrored"]
-    vectors, variances = main_directions(experiment)
+    vectors, variances = metrics.directions(truth, min(SPREAD, truth.shape[1]))
     scaled = vectors / np.sqrt(variances)
     n = min(len(sets["fd"]), len(real["fd"]))
     return {

@@ -1,4 +1,4 @@
-"""python -m minipig.evidence.tables.preregister FILE: fix the protocol before any comparison.
+"""python freeze.py FILE: fix the protocol of the tables before any comparison.
 
 A sensible experiment leaves room between real pairs alone and the best case (as many fresh
 phantoms as a generator will add), trains segmenters long enough for both, and has seeds whose

@@ -143,7 +143,7 @@ def method_figure(states: list[State]) -> Figure:
             inset = ax.inset_axes((x, floor[name], 1, h), transform=ax.transData)
             belongs = state.x0_hat[0, 0] if last and "y}" in name else None
             show_slice(inset, image[0, 0], belongs)
-            ax.text(x + 1.05, floor[name] + h / 2, f"${name}$", fontsize=14, va="center")
+            ax.text(x + 1.07, floor[name] + h / 2, f"${name}$", fontsize=14, va="center")
         for model, above, below in (
             ("model_x", "x_t", r"\hat{x}_0"),
             ("model_y", r"\hat{x}_0", r"\hat{y}_0"),
@@ -160,11 +160,21 @@ def method_figure(states: list[State]) -> Figure:
         if first:
             ax.text(x + 0.62, floor[r"\hat{x}_0"] - 0.2, "guides", fontsize=12, va="center")
         ax.text(x + 0.5, top - 0.35, f"$t$ = {state.t}", **middle)
-        for name in ("x_t", "y_t"):
-            y = floor[name] + h / 2
-            if not last:
+        for noisy, estimate, made, aside in (
+            ("x_t", r"\hat{x}_0", "new mask", 0.2),
+            ("y_t", r"\hat{y}_0", "new slice", -0.2),
+        ):
+            y, belief = floor[noisy] + h / 2, floor[estimate] + h / 2
+            if last:
+                frame = dict(facecolor="none", edgecolor="black", linewidth=2, zorder=5)
+                ax.add_patch(
+                    plt.Rectangle((x - 0.02, belief - h / 2 - 0.02), 1.04, h + 0.04, **frame)
+                )
+                ax.text(x + 1.09, belief - 0.3, made.replace(" ", "\n"), fontsize=9, va="center")
+            else:  # many steps, each from the noisy image and the estimate
                 join((x + 1.35, y), (x + pitch - 0.02, y), linestyle=(0, (3, 2)), zorder=3)
-                ax.text(x + 1.54, y + 0.16, "Eq. (7)", ha="center", fontsize=10)
+                join((x + 1.38, belief), (x + 1.54, y), linestyle=":", color="0.4")
+                ax.text(x + 1.54, y + aside, "Eq. (7)", ha="center", va="center", fontsize=10)
     ax.set(xlim=(-0.3, right - 0.45), ylim=(-0.1, top + 0.1))
     ax.axis("off")
     return fig
@@ -189,6 +199,7 @@ def film(states: list[State], width: float = 4.0, columns: int = 2) -> FuncAnima
             ax.images[0].set_data(getattr(states[frame], field)[0, 0].cpu().numpy())
         fig.suptitle(f"t = {states[frame].t}", fontsize=12)
 
+    plt.close(fig)  # or a notebook shows its last frame, too
     return FuncAnimation(fig, show, frames=len(states))
 
 

@@ -56,23 +56,29 @@ def table_below(header: str) -> dict[str, list[str]]:
 
 def test_the_front_page():
     ultrasound, mammograms = (rows_of(s) for s in ("bus_uclm", "cdd_cesm"))
-    _, phantom = replicas(RESULTS / "phantom_replicas")
-    for rows, row, base, key in [
-        (phantom, f"real+PIG_{N}", "real", "fresh_dice"),
-        (phantom, "real+classical", "real", "fresh_dice"),
-        (phantom, "real+classical", f"real+PIG_{N}", "fresh_dice"),
-        (phantom, f"real+ControlNet_{N}", "real", "fresh_dice"),
-        (ultrasound, f"real+PIG_{N}", f"real+SegGuidedDif_{N}", "dice"),
-        (ultrasound, f"real+PIG_{N}", "real", "dice"),
-        (ultrasound, "real+classical", "real", "dice"),
+    _, eight = replicas(RESULTS / "phantom_replicas")
+    _, five = replicas(RESULTS / "phantom_fresh")
+    mixed = f"real+classical+PIG-sign-deformed_{N}"
+    for rows, row, base in [
+        (eight, f"real+PIG_{N}", "real"),
+        (eight, f"real+SegGuidedDif_{N}", "real"),
+        (eight, f"real+ControlNet_{N}", "real"),
+        (eight, "real+classical", "real"),
+        (eight, f"real+fresh_{N}", "real"),
+        (eight, "real+classical", f"real+PIG_{N}"),
+        (five, f"real+PIG-flipped_{N}", "real+classical"),
+        (five, mixed, f"real+classical-more_{2 * N}"),
+        (ultrasound, f"real+PIG_{N}", f"real+SegGuidedDif_{N}"),
+        (ultrasound, f"real+PIG_{N}", "real"),
+        (ultrasound, "real+classical", "real"),
+        (mammograms, f"real+PIG_{N}", "real"),
     ]:
-        parts = inf if rows is phantom else 5  # each of the eight has patients of its own
+        drawn = rows in (eight, five)  # each experiment has patients of its own
+        key, parts = ("fresh_dice", inf) if drawn else ("dice", 5)
         mean, low, high = points(rows, row, base, key, parts=parts)
         shown = f"{mean:.1f} points ({low:.1f} to {high:.1f})".replace("-", "−")
-        assert shown in README, row
-    assert f"{100 * np.mean(phantom['real']['fresh_dice']):.1f} %" in README
-    for row in ("joint", "SegGuidedDif", "PIG"):  # no generator's pairs help on mammograms
-        assert points(mammograms, f"real+{row}_{N}")[0] < 0
+        assert shown in README, (row, base, shown)
+    assert f"{100 * np.mean(eight['real']['fresh_dice']):.1f} %" in README
 
 
 def test_the_main_job():
@@ -270,29 +276,56 @@ def test_the_bench_without_tiles():
     assert f"{100 * min(slower):.0f} to {100 * max(slower):.0f} % slower" in text
 
 
+FRESH = {
+    "DDIM": "DDIM",
+    "joint": "joint",
+    "joint, twice the steps": "joint-twice",
+    "SegGuidedDif": "SegGuidedDif",
+    "ControlNet": "ControlNet",
+    "PIG": "PIG",
+    "PIG, rule `matched`": "PIG-matched",
+    "PIG, shown the sign": "PIG-sign",
+    "PIG, finished masks": "PIG-finished",
+    "the same at no more calls": "PIG-finished-fewer",
+}
+GENERATORS = ("SegGuidedDif", "ControlNet", "PIG")
+
+
 def test_the_fresh_samples_of_patients():
-    one, two = ([rows_of(f"phantom_fresh/seed_{seed}", k) for seed in (11, 12)] for k in (1, 2))
+    one, two = replicas(RESULTS / "phantom_fresh")
+    assert len(one["PIG"]["fd"]) == 5
 
     def dice(row: str) -> str:
-        values = [100 * np.mean(rows[row]["fresh_dice"]) for rows in two if row in rows]
-        return " / ".join(f"{value:.1f}" for value in values)
+        return spread(np.reshape(two[row]["fresh_dice"], (-1, 2)).mean(1)) if row in two else ""
 
-    names = ("DDIM", "SegGuidedDif", "ControlNet", "PIG", "PIG-matched", "PIG-sign")
-    names += ("PIG-finished", "PIG-finished-fewer")
-    for name, cells in zip(names, table_below("seeds 11 / 12 |").values(), strict=True):
+    shown = table_below("five experiments |")
+    assert shown.keys() == FRESH.keys()
+    for label, name in FRESH.items():
         expected = []
         for key in ("fd", "fd_mirrored", "agreement"):
-            values = [rows[name][key][0] for rows in one if key in rows[name]]
-            expected.append(" / ".join(short(f"{value:.3f}") for value in values))
+            found = one[name].get(key)
+            text = f"{np.mean(found):.3f} ± {np.std(found, ddof=1):.3f}" if found else ""
+            expected.append(short(text))
         rows = (f"{name}_{N}", f"{name}-flipped_{N}", f"classical+{name}-deformed_{N}")
-        assert cells == expected + [dice(f"real+{row}") for row in rows], name
+        assert shown[label] == expected + [dice(f"real+{row}") for row in rows], name
     text = " ".join(PAGE.split())
-    rest = "Real only: {}. Classical: {}, without its mirror {}, twice as many {}. As many fresh"
-    rows = ("real", "real+classical", f"real+classical-upright_{N}")
-    rows += (f"real+classical-more_{2 * N}",)
-    assert (
-        rest.format(*map(dice, rows)) in text and f"real pairs: {dice(f'real+fresh_{N}')}." in text
-    )
+    for row in ("", "+classical", f"+classical-upright_{N}", f"+classical-more_{2 * N}"):
+        assert dice(f"real{row}") in text, row
+    assert dice(f"real+fresh_{N}") in text
+    more = f"classical-more_{2 * N}"
+    for row, base in (
+        (f"classical-upright_{N}", "classical"),
+        *((f"{name}-flipped_{N}", f"{name}_{N}") for name in GENERATORS),
+        *((f"{name}-flipped_{N}", "classical") for name in GENERATORS),
+        *((f"classical-upright_{N}", f"{name}_{N}") for name in GENERATORS),
+        (more, "classical"),
+        *((f"classical+{name}-deformed_{N}", more) for name in ("PIG-sign", *GENERATORS[:2])),
+        (f"joint-twice_{N}", f"joint_{N}"),
+        (f"PIG_{N}", f"joint-twice_{N}"),
+        *((f"{name}_{N}", f"PIG_{N}") for name in ("PIG-sign", "PIG-finished-fewer")),
+    ):
+        told = signed(*points(two, f"real+{row}", f"real+{base}", "fresh_dice", parts=inf))
+        assert told in text, (row, base, told)
 
 
 def test_own_pairs():

@@ -51,7 +51,7 @@ def test_verdicts_are_what_theory_says():
 
 def test_the_floor_is_the_verdict_on_blank(verdicts):
     distances = {world: distance for world, (distance, _) in verdicts["blank"].items()}
-    assert distances == pytest.approx({"binary": 0.098, "three levels": 0.135}, abs=0.001)
+    assert distances == pytest.approx({"binary": 0.072, "three levels": 0.105}, abs=0.001)
 
 
 def test_cells_are_the_level_and_the_fifth_of_its_slices():
@@ -113,7 +113,7 @@ def test_the_sampling_error_falls_with_the_root_of_the_number_of_walks():
 def test_lattice_starts_vary_less_than_the_sampling_error(monkeypatch):
     """The error is that of independent starts; a lattice, moved at random, varies less."""
     blank = RULES["blank"]()
-    error = verdict(blank, 8)
+    error = verdict(blank, 8, starts=20)
     found = []
     for shift in torch.rand(8, 2, generator=generator("shift"), dtype=torch.float64):
         rows = torch.special.ndtri((torch.arange(20)[:, None] + shift) / 20).T
@@ -131,8 +131,8 @@ def test_lattice_starts_vary_less_than_the_sampling_error(monkeypatch):
 @pytest.mark.parametrize(
     "name, binary, three_levels",
     [
-        ("sign", "no better than blank, different", "worse than blank, different"),
-        ("clean", "better than blank, indistinguishable", "no better than blank, different"),
+        ("sign", "worse than blank, different", "worse than blank, different"),
+        ("clean", "better than blank, indistinguishable", "worse than blank, different"),
         ("noisy", "better than blank, indistinguishable", "better than blank, indistinguishable"),
         ("matched", "better than blank, indistinguishable", "better than blank, indistinguishable"),
         ("blank", "no better than blank, different", "no better than blank, different"),

@@ -67,7 +67,7 @@ def sampling_error(world: Mixture, cell: Tensor, times: int = 200) -> float:
 
 
 def verdict(
-    rule: GuideRule, steps: int, starts: int = 20, schedule: Schedule | None = None
+    rule: GuideRule, steps: int, starts: int = 40, schedule: Schedule | None = None
 ) -> dict[str, tuple[float, float]]:
     """Total variation and sampling error of starts^2 pairs at the end of Algorithm 2, by world.
 
@@ -86,7 +86,7 @@ def verdict(
 
 
 def exact_verdict(
-    rule: GuideRule, steps: int, starts: int = 20, schedule: Schedule | None = None
+    rule: GuideRule, steps: int, starts: int = 40, schedule: Schedule | None = None
 ) -> dict[str, float]:
     """The total variation after `steps` steps, by world; raises ValueError as `verdict` does."""
     found = verdict(rule, steps, starts, schedule)

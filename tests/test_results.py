@@ -322,7 +322,10 @@ def test_the_fresh_samples_of_patients():
         *((f"classical+{name}-deformed_{N}", more) for name in ("PIG-sign", *GENERATORS[:2])),
         (f"joint-twice_{N}", f"joint_{N}"),
         (f"PIG_{N}", f"joint-twice_{N}"),
-        *((f"{name}_{N}", f"PIG_{N}") for name in ("PIG-sign", "PIG-finished-fewer")),
+        *(
+            (f"{name}_{N}", f"PIG_{N}")
+            for name in ("PIG-sign", "PIG-finished", "PIG-finished-fewer")
+        ),
     ):
         told = signed(*points(two, f"real+{row}", f"real+{base}", "fresh_dice", parts=inf))
         assert told in text, (row, base, told)

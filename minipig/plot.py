@@ -1,11 +1,9 @@
-"""Pictures: pairs, Fig. 3, the method, the network, a film, loss curves."""
+"""Pictures: pairs, Fig. 3, the method, the network, loss curves. Each returns a Figure."""
 
-import re
 from typing import Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -14,17 +12,6 @@ from minipig.unet import PairedUNet
 
 # a dark line under a light one is seen on any grey, and in a greyscale print
 OUTLINE = ("black", "yellow")
-ICONS = {  # of matplotlib's player, as characters
-    "minus": "−",
-    "fast-backward": "⏮",
-    "step-backward": "◁",
-    "play fa-flip-horizontal": "◀",
-    "pause": "⏸",
-    "play": "▶",
-    "step-forward": "▷",
-    "fast-forward": "⏭",
-    "plus": "+",
-}
 
 
 def show_slice(ax: plt.Axes, image: Tensor, mask: Tensor | None = None) -> None:
@@ -178,36 +165,6 @@ def method_figure(states: list[State]) -> Figure:
     ax.set(xlim=(-0.3, right - 0.45), ylim=(-0.1, top + 0.1))
     ax.axis("off")
     return fig
-
-
-def film(states: list[State], width: float = 4.0, columns: int = 2) -> FuncAnimation:
-    """A pair coming out of noise, a frame a state: of the first sample x_t, x0_hat, y_t, y0_hat.
-
-    `.save(path, "pillow", fps=10)` writes a GIF. width: in inches; columns: 2 or 4.
-    """
-    rows = 4 // columns
-    height, side = states[0].xt.shape[2:]
-    size = (width, rows * (width / columns * height / side + 0.25) + 0.4)
-    fig, axes = plt.subplots(rows, columns, figsize=size, layout="constrained")
-    fields = {"xt": "$x_t$", "x0_hat": r"$\hat{x}_0$", "yt": "$y_t$", "y0_hat": r"$\hat{y}_0$"}
-    for ax, (field, name) in zip(axes.flat, fields.items()):
-        show_slice(ax, getattr(states[0], field)[0, 0])
-        ax.set_xlabel(name, fontsize=12)
-
-    def show(frame: int) -> None:
-        for ax, field in zip(axes.flat, fields):
-            ax.images[0].set_data(getattr(states[frame], field)[0, 0].cpu().numpy())
-        fig.suptitle(f"t = {states[frame].t}", fontsize=12)
-
-    plt.close(fig)  # or a notebook shows its last frame, too
-    return FuncAnimation(fig, show, frames=len(states))
-
-
-def player(states: list[State]) -> str:
-    """`film` with a slider and buttons, as HTML that loads nothing from a network."""
-    html = film(states, width=8, columns=4).to_jshtml(fps=6, default_mode="once")
-    html = re.sub(r'<link rel="stylesheet"\s+href="[^"]*">', "", html)  # a font of icons
-    return re.sub(r'<i class="fa fa-([^"]*)"></i>', lambda icon: ICONS[icon[1]], html)
 
 
 def unet_figure(net: PairedUNet, size: tuple[int, int]) -> Figure:

@@ -70,18 +70,6 @@ def test_the_method_figure_has_a_column_for_each_state():
         assert texts.count(words) == count, words
 
 
-def test_the_player_has_every_frame_and_loads_nothing():
-    schedule = Schedule.linear()
-    noise = SampleNoise(0, range(2))
-    pair = PairModel(lambda z, t, g: z, lambda z, t, g: z, schedule, Clean())
-    states = list(walk(pair, noise((1, 8, 12)), noise((1, 8, 12)), schedule.grid(5)))
-    html = plot.player(states)
-    assert html.count("data:image/png;base64") == 5 and 'type="range"' in html
-    assert "http" not in html and "fa-" not in html  # no font of icons
-    for icon in plot.ICONS.values():
-        assert icon in html
-
-
 @pytest.mark.parametrize("preset, size", [("tiny", (16, 24)), ("paper", (64, 64))])
 def test_the_network_figure_tells_the_shapes_that_the_network_has(preset, size):
     """The shapes are those of the tensors that come out of each level."""

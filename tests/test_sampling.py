@@ -2,7 +2,6 @@
 
 import csv
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,7 +14,6 @@ from minipig.rules import Clean, Previous
 from minipig.sampler import PairModel, sample
 from minipig.schedule import Schedule
 from minipig.training import sampling
-from minipig.training.film import LAST, write_film
 from minipig.training.sampling import draw_figures, sample_folder
 
 CPU = torch.device("cpu")
@@ -103,24 +101,6 @@ def test_steps_that_the_rule_was_not_trained_for_are_refused(tmp_path):
     with pytest.raises(ValueError, match="Previous needs the solver ddim with 4 sampling steps"):
         sample_folder(tmp_path, pair(Previous(4)), 2, (8, 8), 3, 0, CPU)
     assert not (tmp_path / "images").exists()
-
-
-@pytest.mark.parametrize("steps, frames", [(256, 32), (5, 5), (1, 1)])
-def test_a_film_shows_the_first_pair_from_noise_to_its_end(tmp_path, steps, frames):
-    pairs = drawn(tmp_path, 2, steps=steps)
-    write_film(tmp_path / "film.gif", pair(), pairs.size, steps, 0, CPU)
-    assert [path.name for path in tmp_path.glob("*film*")] == ["film.gif"]  # and nothing beside it
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.n_frames == frames and film.width == 400
-        film.seek(frames - 1)
-        assert film.info["duration"] == LAST
-        last = np.asarray(film.convert("L")).astype(float)
-    height, width = last.shape  # the slice's estimate is at the lower right
-    y0_hat = pairs.images[0, 0].numpy()
-    rows = slice(height * 9 // 16, height * 7 // 8)
-    columns = slice(width * 9 // 16, width * 15 // 16)
-    shown = last[rows, columns]
-    assert abs(shown.mean() / 127.5 - 1 - y0_hat.mean()) < 0.25
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

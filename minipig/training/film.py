@@ -1,19 +1,64 @@
-"""A film of one pair coming out of noise, as a GIF that a web page can show."""
+"""A film of one pair coming out of noise: a GIF for a web page, a player for a notebook."""
 
 import io
+import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
+from matplotlib.animation import FuncAnimation
 from PIL import Image, ImageSequence
 
-from minipig import plot
 from minipig.data.files import write_atomically
-from minipig.extras.solvers import SOLVERS
-from minipig.sampler import PairModel
-from minipig.seeds import SampleNoise
+from minipig.plot import show_slice
+from minipig.sampler import PairModel, State
+from minipig.training.sampling import first_states
 
 FRAMES, GREYS = 32, 32  # at most; more of either makes a larger file
 SHOWN, LAST = 125, 2500  # milliseconds of a frame, and of the last
+
+
+ICONS = {  # of matplotlib's player, as characters
+    "minus": "−",
+    "fast-backward": "⏮",
+    "step-backward": "◁",
+    "play fa-flip-horizontal": "◀",
+    "pause": "⏸",
+    "play": "▶",
+    "step-forward": "▷",
+    "fast-forward": "⏭",
+    "plus": "+",
+}
+
+
+def film(states: list[State], width: float = 4.0, columns: int = 2) -> FuncAnimation:
+    """A pair coming out of noise, a frame a state: of the first sample x_t, x0_hat, y_t, y0_hat.
+
+    `.save(path, "pillow", fps=10)` writes a GIF. width: in inches; columns: 2 or 4.
+    """
+    rows = 4 // columns
+    height, side = states[0].xt.shape[2:]
+    size = (width, rows * (width / columns * height / side + 0.25) + 0.4)
+    fig, axes = plt.subplots(rows, columns, figsize=size, layout="constrained")
+    fields = {"xt": "$x_t$", "x0_hat": r"$\hat{x}_0$", "yt": "$y_t$", "y0_hat": r"$\hat{y}_0$"}
+    for ax, (field, name) in zip(axes.flat, fields.items()):
+        show_slice(ax, getattr(states[0], field)[0, 0])
+        ax.set_xlabel(name, fontsize=12)
+
+    def show(frame: int) -> None:
+        for ax, field in zip(axes.flat, fields):
+            ax.images[0].set_data(getattr(states[frame], field)[0, 0].cpu().numpy())
+        fig.suptitle(f"t = {states[frame].t}", fontsize=12)
+
+    plt.close(fig)  # or a notebook shows its last frame, too
+    return FuncAnimation(fig, show, frames=len(states))
+
+
+def player(states: list[State]) -> str:
+    """`film` with a slider and buttons, as HTML that loads nothing from a network."""
+    html = film(states, width=8, columns=4).to_jshtml(fps=6, default_mode="once")
+    html = re.sub(r'<link rel="stylesheet"\s+href="[^"]*">', "", html)  # a font of icons
+    return re.sub(r'<i class="fa fa-([^"]*)"></i>', lambda icon: ICONS[icon[1]], html)
 
 
 @torch.no_grad()
@@ -27,18 +72,15 @@ def write_film(
     solver: str = "ddim",
 ) -> None:
     """Walk pair 0 of `seed` once more, and write its noisy images and estimates to a GIF."""
-    noise = SampleNoise(seed, range(1), device)
-    x_T = noise((1, *size))
-    y_T = noise((1, *size))
-    walk = SOLVERS[solver].walk(pair, x_T, y_T, SOLVERS[solver].levels(pair, steps))
+    walk = first_states(1, pair, size, steps, seed, device, solver)
     wanted = {round(step) for step in torch.linspace(1, steps, min(FRAMES, steps)).tolist()}
     states = [state for step, state in enumerate(walk, start=1) if step in wanted]
     whole = path.with_name(f".{path.name}")
-    plot.film(states).save(whole, "pillow")
-    with Image.open(whole) as film:
+    film(states).save(whole, "pillow")
+    with Image.open(whole) as large:
         frames = [
             frame.convert("L").quantize(GREYS, dither=Image.Dither.NONE)
-            for frame in ImageSequence.Iterator(film)
+            for frame in ImageSequence.Iterator(large)
         ]
     whole.unlink()
     times = [SHOWN] * (len(frames) - 1) + [LAST]

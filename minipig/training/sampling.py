@@ -57,6 +57,22 @@ def sample_folder(
     return pairs
 
 
+def first_states(
+    n: int,
+    pair: PairModel,
+    size: tuple[int, int],
+    steps: int,
+    seed: int,
+    device: torch.device,
+    solver: str,
+) -> Iterator[State]:
+    """The walk of the pairs 0 to n - 1 of `seed` once more, state by state."""
+    noise = SampleNoise(seed, range(n), device)
+    x_T = noise((1, *size))
+    y_T = noise((1, *size))
+    return SOLVERS[solver].walk(pair, x_T, y_T, SOLVERS[solver].levels(pair, steps))
+
+
 def figures_are_current(out: Path, folder: Path) -> bool:
     """Whether `out` has all figures, drawn after the last pair of `folder` was sampled."""
     sampled = (folder / "manifest.csv").stat().st_mtime_ns
@@ -78,10 +94,8 @@ def draw_figures(
 
     method.png: the first on its way, in the picture of the method.
     """
-    noise = SampleNoise(seed, range(min(4, len(pairs))), device)
-    x_T = noise((1, *pairs.size))
-    y_T = noise((1, *pairs.size))
-    states = SOLVERS[solver].walk(pair, x_T, y_T, SOLVERS[solver].levels(pair, steps))
+    shown = min(4, len(pairs))
+    states = first_states(shown, pair, pairs.size, steps, seed, device, solver)
     quarters = tuple(-(-steps * k // 4) for k in (1, 2, 3, 4))
     columns = []  # of the method figure; all states would not fit into memory
 

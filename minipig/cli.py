@@ -16,6 +16,7 @@ from textwrap import indent
 PRESETS = {
     "tiny": "32x32, seconds: for a live demonstration",
     "cpu": "32x32, minutes on two cores",
+    "cpu128": "128x128, some hours on two cores; --size in multiples of 16",
     "gpu": "128x128, one GPU",
     "paper": "512x512, as the released code, one GPU; --size in multiples of 32",
 }

@@ -5,6 +5,7 @@ from typing import Iterable
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
 
 from minipig.sampler import State
@@ -12,6 +13,14 @@ from minipig.unet import PairedUNet
 
 # a dark line under a light one is seen on any grey, and in a greyscale print
 OUTLINE = ("black", "yellow")
+
+
+def course_style() -> None:
+    """Figures of the notebooks: 9 points at 90 pixels an inch, stored at twice the pixels."""
+    from matplotlib_inline.backend_inline import set_matplotlib_formats  # part of Jupyter
+
+    set_matplotlib_formats("retina")
+    plt.rcParams.update({"figure.dpi": 90, "font.size": 9})
 
 
 def show_slice(ax: plt.Axes, image: Tensor, mask: Tensor | None = None) -> None:
@@ -58,8 +67,8 @@ def figure_3(
     kept = {step: state for step, state in enumerate(states, start=1) if step in at}
     batch, _, height, width = next(iter(kept.values())).xt.shape
     samples = min(samples, batch)
-    side = 1.15
-    size = (2 * side * len(kept), side * samples * height / width + 0.3)
+    side = 0.95
+    size = (2 * side * len(kept), side * samples * height / width + 0.5)
     grid = dict(figsize=size, squeeze=False, layout="constrained")
     fig, axes = plt.subplots(samples, 2 * len(kept), **grid)
     for column, (step, state) in enumerate(kept.items()):
@@ -68,8 +77,8 @@ def figure_3(
         for i in range(samples):
             show_slice(of_x[i], state.x0_hat[i, 0].cpu())
             show_slice(of_y[i], state.y0_hat[i, 0].cpu())
-        of_x[0].set_title(rf"$\hat{{x}}_0$, step {step}", fontsize=9)
-        of_y[0].set_title(rf"$\hat{{y}}_0$, step {step}", fontsize=9)
+        of_x[0].set_title(f"step {step}:\nmask $\\hat{{x}}_0$", fontsize=11)
+        of_y[0].set_title("\nslice $\\hat{y}_0$", fontsize=11)
     return fig
 
 
@@ -96,8 +105,11 @@ def loss_curves(
             ax.plot(at, values, markersize=3, **marker, label=label)
             edge = dict(markersize=9, markerfacecolor="none", markeredgewidth=1.5)
             ax.plot(best, points[best], **marker, **edge)
-    ax.set(title="losses", xlabel="training step", ylabel="mean squared error in the noise")
-    ax.set_yscale("log")
+    error = "squared error in the noise,\nrunning mean"
+    ax.set(title="losses", xlabel="training step", ylabel=error, yscale="log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("")
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))  # beside the curves
     return fig
 
@@ -112,7 +124,7 @@ def method_figure(states: list[State]) -> Figure:
     floor = {"y_t": 0, r"\hat{y}_0": h + 0.2, r"\hat{x}_0": 2 * h + 1.3, "x_t": 3 * h + 2.4}
     pitch = 2.05  # from one column to the next
     right, top = pitch * len(states), 4 * h + 3.1
-    fig, ax = plt.subplots(figsize=(7.5, 7.5 * (top + 0.2) / (right + 0.1)))
+    fig, ax = plt.subplots(figsize=(7.5, 7.5 * (top + 0.5) / (right - 0.05)))
     fig.subplots_adjust(0, 0, 1, 1)
     stroke = dict(color="0.2", linewidth=1.3)
     arrow = dict(arrowstyle="-|>", shrinkA=0, shrinkB=0) | stroke
@@ -130,6 +142,7 @@ def method_figure(states: list[State]) -> Figure:
             inset = ax.inset_axes((x, floor[name], 1, h), transform=ax.transData)
             belongs = state.x0_hat[0, 0] if last and "y}" in name else None
             show_slice(inset, image[0, 0], belongs)
+            inset.set_aspect("auto")  # fills its frame
             ax.text(x + 1.07, floor[name] + h / 2, f"${name}$", fontsize=14, va="center")
         for model, above, below in (
             ("model_x", "x_t", r"\hat{x}_0"),
@@ -142,7 +155,7 @@ def method_figure(states: list[State]) -> Figure:
             ax.text(x + 0.5, at_y, model, family="monospace", bbox=box, **middle)
             join((x - 0.17, at_y), (x + 0.02, at_y))  # both networks see the noisy slice
             if first:
-                ax.text(x + 0.6, at_y - 0.34, "Eq. (6)", fontsize=10, va="center")
+                ax.text(x + 0.6, at_y - 0.34, "Eq. (6)", fontsize=12, va="center")
         ax.plot((x, x - 0.17, x - 0.17), (0.15 * h, 0.15 * h, at_y + h + 1.1), **stroke)
         if first:
             ax.text(x + 0.62, floor[r"\hat{x}_0"] - 0.2, "guides", fontsize=12, va="center")
@@ -157,12 +170,14 @@ def method_figure(states: list[State]) -> Figure:
                 ax.add_patch(
                     plt.Rectangle((x - 0.02, belief - h / 2 - 0.02), 1.04, h + 0.04, **frame)
                 )
-                ax.text(x + 1.09, belief - 0.3, made.replace(" ", "\n"), fontsize=9, va="center")
+                ax.text(x + 1.09, belief - 0.42, made.replace(" ", "\n"), fontsize=12, va="center")
             else:  # many steps, each from the noisy image and the estimate
                 join((x + 1.35, y), (x + pitch - 0.02, y), linestyle=(0, (3, 2)), zorder=3)
                 join((x + 1.38, belief), (x + 1.54, y), linestyle=":", color="0.4")
-                ax.text(x + 1.54, y + aside, "Eq. (7)", ha="center", va="center", fontsize=10)
-    ax.set(xlim=(-0.3, right - 0.45), ylim=(-0.1, top + 0.1))
+                ax.text(x + 1.54, y + aside, "Eq. (7)", ha="center", va="center", fontsize=12)
+    key = "dashed: many steps      dotted: with the estimate      yellow: outline of the new mask"
+    ax.text((right - 0.75) / 2, -0.25, key, fontsize=11, ha="center", va="center")
+    ax.set(xlim=(-0.3, right - 0.35), ylim=(-0.4, top + 0.1))
     ax.axis("off")
     return fig
 

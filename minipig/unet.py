@@ -18,6 +18,9 @@ PRESETS = {
     # the arguments of PairedUNet; `paper` is the released network
     "tiny": dict(base=24, mults=(1, 2, 2), blocks=1, attention=(2,), groups=8, fold=2, predict="v"),
     "cpu": dict(base=32, mults=(1, 2, 2), blocks=1, attention=(2,), groups=8, fold=2, predict="v"),
+    "cpu128": dict(
+        base=48, mults=(1, 1, 2), blocks=1, attention=(2,), groups=8, fold=4, predict="v"
+    ),
     "gpu": dict(base=64, mults=(1, 2, 2, 4), blocks=2, attention=(3,), groups=32, predict="v"),
     "paper": dict(base=32, mults=(1, 1, 2, 2, 4, 4), blocks=2, attention=(5,), groups=32),
 }

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     ON_GPU and not torch.cuda.is_available(), reason="there is no GPU; nothing here was tested"
 )
 only_gpu = pytest.mark.skipif(not ON_GPU, reason="a CPU has no such memory, and compiles slowly")
-SIZES = {"tiny": 32, "cpu": 32, "gpu": 64, "paper": 512 if ON_GPU else 64}
+SIZES = {"tiny": 32, "cpu": 32, "cpu128": 64, "gpu": 64, "paper": 512 if ON_GPU else 64}
 FLOAT32 = Speed(bfloat16=False, channels_last=False, recompute=False)
 
 

@@ -47,7 +47,7 @@ def test_figure_3_shows_the_asked_steps():
     pair = PairModel(lambda z, t, g: z, lambda z, t, g: z, schedule, Clean())
     states = list(walk(pair, noise((1, 8, 8)), noise((1, 8, 8)), schedule.grid(8)))
     figure = plot.figure_3(states, at=(2, 4, 8))
-    assert [ax.get_title()[-6:] for ax in figure.axes[:6:2]] == ["step 2", "step 4", "step 8"]
+    assert [ax.get_title()[:6] for ax in figure.axes[:6:2]] == ["step 2", "step 4", "step 8"]
     assert np.array_equal(figure.axes[4].images[0].get_array(), states[7].x0_hat[0, 0])
     assert np.array_equal(figure.axes[5].images[0].get_array(), states[7].y0_hat[0, 0])
 

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 import runpy
 import shutil
 import subprocess
@@ -24,13 +25,14 @@ from minipig.evidence import metrics
 from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS, NETWORKS
 from minipig.evidence.tables import plan, records, runner, sheets, table1
+from minipig.evidence.tables.drawing import experiment_figure
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.hypotheses import COMPARATORS, INDEPENDENT, gain, hypotheses, replicas
 from minipig.evidence.tables.protocol import Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest
 from minipig.evidence.tables.runner import run_table
 from minipig.evidence.tables.table2 import training_set
-from minipig.evidence.tables.text import hypotheses_text, table_text, verdict
+from minipig.evidence.tables.text import hypotheses_text, spelt, table_markdown, table_text, verdict
 from minipig.training.loop import fit
 from minipig.unet import PairedUNet
 
@@ -722,3 +724,44 @@ def test_preregister_measures_room_and_seeds(tmp_path):
     )
     assert json.loads((tmp_path / "freeze.json").read_text()) == json.loads(json.dumps(result))
     assert np.isfinite(result["cases"][0]["real"]).all()
+
+
+def test_the_picture_of_the_experiment_tells_the_numbers_of_the_protocol():
+    settings = dict(pairs=60, folds=3, steps=1100, batch=12, synthetic=1300, measured=14, test=16)
+    settings |= dict(reference=22, judge_pairs=17, judge_steps=18)
+    settings |= dict(segmenter_steps=19, segmenter_batch=21, segmenter_seeds=5)
+    (ax,) = experiment_figure(Protocol(**settings)).axes
+    words = " ".join(text.get_text() for text in ax.texts)
+    told = {int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*\b", words)}
+    derived = {40, 20, 15}  # pairs to train on and to test on, and patients
+    assert told == set(settings.values()) | derived | {1, 2}  # and the two tables
+    tested = [patch.get_facecolor()[0] < 0.5 for patch in ax.patches]
+    assert sum(tested) == 1  # fold
+
+
+@pytest.mark.parametrize(
+    "row, name",
+    [
+        ("real", "real pairs only"),
+        ("real+PIG_2048", "PIG, 2,048 pairs"),
+        ("real+classical+PIG-finished_64", "classical and PIG, mask finished first, 64 pairs"),
+        ("DPM++", "DPM++"),
+    ],
+)
+def test_rows_have_names_for_people(row, name):
+    assert spelt(row) == name
+
+
+def test_a_markdown_table_marks_the_best_that_a_method_reached_in_all_folds():
+    rows = {
+        "real": {"fd": [0.1, 0.1], "agreement": [0.9, 0.9]},
+        "DDIM": {"fd": [0.4, 0.6]},
+        "PIG": {"fd": [0.7, 0.8], "agreement": [0.5, 0.5]},
+        "joint": {"fd": [0.3], "agreement": [0.8]},  # one fold alone
+    }
+    title, rule, *lines = table_markdown(1, rows).splitlines()
+    assert title == "|  | Fréchet distance, slice | pair agreement |" and rule.count("--:") == 2
+    assert lines[1] == "| DDIM | **0.500 ± 0.141** |  |"
+    assert lines[2] == "| PIG | 0.750 ± 0.071 | **0.500 ± 0.000** |"
+    assert "**" not in lines[0] + lines[3]
+    assert len(table_markdown(1, rows, ["agreement"]).splitlines()[0].split("|")) == 4

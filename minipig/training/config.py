@@ -14,6 +14,7 @@ SETTINGS = {
     # preset: the size it is meant for, and the steps, batch and learning rate of its two networks
     "tiny": dict(size=(32, 32), steps=300, batch=32, rate=2e-3),
     "cpu": dict(size=(32, 32), steps=1000, batch=64, rate=1e-3),
+    "cpu128": dict(size=(128, 128), steps=10_000, batch=16, rate=8e-4),
     "gpu": dict(size=(128, 128), steps=40_000, batch=32, rate=4e-4),
     "paper": dict(size=(512, 512), steps=186_000, batch=6, rate=2e-4),  # 128 epochs of 8,723 slices
 }

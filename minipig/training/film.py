@@ -40,15 +40,20 @@ def film(states: list[State], width: float = 4.0, columns: int = 2) -> FuncAnima
     height, side = states[0].xt.shape[2:]
     size = (width, rows * (width / columns * height / side + 0.25) + 0.4)
     fig, axes = plt.subplots(rows, columns, figsize=size, layout="constrained")
-    fields = {"xt": "$x_t$", "x0_hat": r"$\hat{x}_0$", "yt": "$y_t$", "y0_hat": r"$\hat{y}_0$"}
+    fields = {
+        "xt": "noisy mask $x_t$",
+        "x0_hat": r"mask estimate $\hat{x}_0$",
+        "yt": "noisy slice $y_t$",
+        "y0_hat": r"slice estimate $\hat{y}_0$",
+    }
     for ax, (field, name) in zip(axes.flat, fields.items()):
         show_slice(ax, getattr(states[0], field)[0, 0])
-        ax.set_xlabel(name, fontsize=12)
+        ax.set_xlabel(name, fontsize=11)
 
     def show(frame: int) -> None:
         for ax, field in zip(axes.flat, fields):
             ax.images[0].set_data(getattr(states[frame], field)[0, 0].cpu().numpy())
-        fig.suptitle(f"t = {states[frame].t}", fontsize=12)
+        fig.suptitle(f"$t$ = {states[frame].t}", fontsize=12)
 
     plt.close(fig)  # or a notebook shows its last frame, too
     return FuncAnimation(fig, show, frames=len(states))

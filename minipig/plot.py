@@ -67,7 +67,7 @@ def figure_3(
     kept = {step: state for step, state in enumerate(states, start=1) if step in at}
     batch, _, height, width = next(iter(kept.values())).xt.shape
     samples = min(samples, batch)
-    side = 0.95
+    side = 1.05
     size = (2 * side * len(kept), side * samples * height / width + 0.5)
     grid = dict(figsize=size, squeeze=False, layout="constrained")
     fig, axes = plt.subplots(samples, 2 * len(kept), **grid)

@@ -75,3 +75,12 @@ def test_a_log_gets_the_first_line_before_the_end(tmp_path):
             assert "pairs of" in run.stdout.readline() and run.poll() is None
         finally:
             run.kill()
+
+
+def test_nothing_is_said_before_anything_is_done(log):
+    now = [0.0]
+    beat = Heartbeat("sampling", clock=lambda: now[0], unit="pair")
+    beat.step(0, 64, {})
+    now[0] = 20
+    assert beat.step(0, 64, {}) == ""
+    assert beat.step(1, 64, {}) == "sampling: pair 1 of 64, 21 min left"

@@ -14,6 +14,7 @@ from minipig.rules import Clean, Previous
 from minipig.sampler import PairModel, sample
 from minipig.schedule import Schedule
 from minipig.training import sampling
+from minipig.training.heartbeat import Heartbeat
 from minipig.training.sampling import draw_figures, sample_folder
 
 CPU = torch.device("cpu")
@@ -125,3 +126,10 @@ def test_figures_show_samples_and_the_quarters_of_the_walk(
     for name in ("samples.png", "figure_3.png", "method.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 300
+
+
+def test_a_batch_tells_how_far_it_is_before_it_is_done(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(Heartbeat, "step", lambda self, at, n, losses: told.append((at, n)) or "")
+    sample_folder(tmp_path, pair(), 6, (8, 16), 4, 0, CPU, batch=4)
+    assert told == [(0, 6), (1, 6), (2, 6), (3, 6), (4, 6), (4, 6), (5, 6), (5, 6), (6, 6)]

@@ -24,7 +24,7 @@ class Heartbeat:
         if self.first is None:
             self.first, self.start = step, self.clock()
         spent = self.clock() - self.start
-        if not self.wanted or spent < self.due:
+        if not self.wanted or spent < self.due or step == self.first:
             return ""
         self.due = spent + EVERY
         left = spent / (step - self.first) * (steps - step)

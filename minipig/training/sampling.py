@@ -1,10 +1,12 @@
 """Sample a pair model into a folder of PNG files, in the layout that training reads."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from minipig import plot
@@ -36,18 +38,26 @@ def sample_folder(
     with locked(manifest):
         # always a whole file
         done = len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0
-        how = dict(batch=batch, device=device, first=done, solver=SOLVERS[solver])
-        todo = sample(pair, n - done, size, steps, seed, **how)
         heartbeat = Heartbeat("sampling", unit="pair")
         heartbeat.step(done, n, {})  # starts its clock
         with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:
-            for masks, images in todo:
+
+            def told(pair: PairModel, x_T: Tensor, y_T: Tensor, grid: list[int], *rest):
+                """The walk, which tells after each step how far the pairs of its batch are."""
+                walk = SOLVERS[solver].walk(pair, x_T, y_T, grid, *rest)
+                for step, state in enumerate(walk, start=1):
+                    at = done + len(x_T) * step // (len(grid) - 1)
+                    bar.update(at - bar.n)
+                    if line := heartbeat.step(at, n, {}):
+                        print(line, file=sys.stderr, flush=True)
+                    yield state
+
+            how = dict(batch=batch, device=device, first=done)
+            how["solver"] = replace(SOLVERS[solver], walk=told)
+            for masks, images in sample(pair, n - done, size, steps, seed, **how):
                 stems = [f"synthetic_{i:05d}" for i in range(done, done + len(masks))]
                 Pairs(masks > 0, images, [f"{stem}.png" for stem in stems], stems).save(folder)
                 done += len(masks)
-                bar.update(len(masks))
-                if line := heartbeat.step(done, n, {}):
-                    print(line, file=sys.stderr, flush=True)
     pairs = PairFolder(folder)
     if (removed := done - len(pairs)) > 0:
         remedy = "they are not drawn again; remove the folder and repeat, or raise -n"

@@ -45,6 +45,7 @@ def test_the_player_has_every_frame_and_loads_nothing():
     pair = PairModel(lambda z, t, g: z, lambda z, t, g: z, schedule, Clean())
     states = list(walk(pair, noise((1, 8, 12)), noise((1, 8, 12)), schedule.grid(5)))
     html = player(states)
+    assert html.count("<img ") == html.count("<img alt=") == 1
     assert html.count("data:image/png;base64") == 5 and 'type="range"' in html
     assert "http" not in html and "fa-" not in html  # no font of icons
     for icon in ICONS.values():

@@ -55,7 +55,7 @@ def test_executed_in_order_without_errors(path):
 
 @pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=name)
 def test_figures_have_an_alternative_text(path):
-    """In the metadata of the cell, where nbconvert looks for it."""
+    """In the metadata of the cell, where nbconvert's template `classic` looks for it."""
     drawn = [
         cell
         for cell in code(load(path))

@@ -62,6 +62,7 @@ def film(states: list[State], width: float = 4.0, columns: int = 2) -> FuncAnima
 def player(states: list[State]) -> str:
     """`film` with a slider and buttons, as HTML that loads nothing from a network."""
     html = film(states, width=8, columns=4).to_jshtml(fps=6, default_mode="once")
+    html = html.replace("<img ", '<img alt="A pair comes out of noise, frame by frame" ')
     html = re.sub(r'<link rel="stylesheet"\s+href="[^"]*">', "", html)  # a font of icons
     return re.sub(r'<i class="fa fa-([^"]*)"></i>', lambda icon: ICONS[icon[1]], html)
 

@@ -21,7 +21,7 @@ MEASURES = {
     "neighbour": "distance to the nearest",
     "dice": "Dice",
     "iou": "IoU",
-    "fresh_dice": "Dice on fresh pairs",
+    "fresh_dice": "Dice on fresh phantoms",
 }
 NAMES = {
     "real": "real pairs only",
@@ -109,7 +109,8 @@ def table_markdown(
             if key in BEST and len(row.get(key, [])) == most and not is_real(name)
         }
         if means:
-            bold.add((BEST[key](means, key=means.get), column))
+            best = lines[BEST[key](means, key=means.get)][column]
+            bold |= {(line, column) for line in means if lines[line][column] == best}
     lines[0] = [MEASURES.get(key, key) for key in lines[0]]
     for line in lines[1:]:
         line[0] = spelt(line[0])

@@ -109,8 +109,9 @@ def table_markdown(
             if key in BEST and len(row.get(key, [])) == most and not is_real(name)
         }
         if means:
-            best = lines[BEST[key](means, key=means.get)][column]
-            bold |= {(line, column) for line in means if lines[line][column] == best}
+            shown = {line: lines[line][column].partition(" ±")[0] for line in means}
+            best = shown[BEST[key](means, key=means.get)]
+            bold |= {(line, column) for line in means if shown[line] == best}
     lines[0] = [MEASURES.get(key, key) for key in lines[0]]
     for line in lines[1:]:
         line[0] = spelt(line[0])

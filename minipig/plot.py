@@ -100,9 +100,9 @@ def loss_curves(
         if points := (held_out or {}).get(name):
             at, values = zip(*sorted(points.items()))
             best = min(points, key=points.get)
-            marker = dict(color=f"C{i}", marker="osD^"[i % 4], linestyle="none")
+            marker = dict(color=f"C{i}", marker="osD^"[i % 4], linestyle="none", zorder=3)
             label = f"{name}, held out;\nlowest at step {best}"
-            ax.plot(at, values, markersize=3, **marker, label=label)
+            ax.plot(at, values, markersize=4, markeredgecolor="black", **marker, label=label)
             edge = dict(markersize=9, markerfacecolor="none", markeredgewidth=1.5)
             ax.plot(best, points[best], **marker, **edge)
     error = "squared error in the noise,\nrunning mean"

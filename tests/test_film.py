@@ -9,7 +9,7 @@ from minipig.rules import Clean
 from minipig.sampler import PairModel, walk
 from minipig.schedule import Schedule
 from minipig.seeds import SampleNoise
-from minipig.training.film import ICONS, LAST, player, write_film
+from minipig.training.film import FRAMES, ICONS, LAST, player, write_film
 from minipig.training.sampling import sample_folder
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ def pair():
     return PairModel(lambda z, t, y: 0.9 * z + 0.02 * y, lambda z, t, g: 0.9 * z, schedule, Clean())
 
 
-@pytest.mark.parametrize("steps, frames", [(256, 32), (5, 5), (1, 1)])
+@pytest.mark.parametrize("steps, frames", [(256, FRAMES), (5, 5), (1, 1)])
 def test_a_film_shows_the_first_pair_from_noise_to_its_end(tmp_path, steps, frames):
     pairs = sample_folder(tmp_path, pair(), 2, (8, 16), steps, 0, CPU)
     write_film(tmp_path / "film.gif", pair(), pairs.size, steps, 0, CPU)
@@ -46,7 +46,7 @@ def test_the_player_has_every_frame_and_loads_nothing():
     states = list(walk(pair, noise((1, 8, 12)), noise((1, 8, 12)), schedule.grid(5)))
     html = player(states)
     assert html.count("<img ") == html.count("<img alt=") == 1
-    assert html.count("data:image/png;base64") == 5 and 'type="range"' in html
+    assert html.count("data:image/jpeg;base64") == 5 and 'type="range"' in html
     assert "http" not in html and "fa-" not in html  # no font of icons
     for icon in ICONS.values():
         assert icon in html

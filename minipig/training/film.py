@@ -14,8 +14,8 @@ from minipig.plot import show_slice
 from minipig.sampler import PairModel, State
 from minipig.training.sampling import first_states
 
-FRAMES, GREYS = 32, 32  # at most; more of either makes a larger file
-SHOWN, LAST = 125, 2500  # milliseconds of a frame, and of the last
+FRAMES, GREYS = 14, 32  # at most; of 128x128 more of either would be above 1 MB
+SHOWN, LAST = 250, 2500  # milliseconds of a frame, and of the last
 
 
 ICONS = {  # of matplotlib's player, as characters
@@ -61,7 +61,8 @@ def film(states: list[State], width: float = 4.0, columns: int = 2) -> FuncAnima
 
 def player(states: list[State]) -> str:
     """`film` with a slider and buttons, as HTML that loads nothing from a network."""
-    html = film(states, width=8, columns=4).to_jshtml(fps=6, default_mode="once")
+    with plt.rc_context({"animation.frame_format": "jpeg"}):  # a third of PNG's size
+        html = film(states, width=8, columns=4).to_jshtml(fps=6, default_mode="once")
     html = html.replace("<img ", '<img alt="A pair comes out of noise, frame by frame" ')
     html = re.sub(r'<link rel="stylesheet"\s+href="[^"]*">', "", html)  # a font of icons
     return re.sub(r'<i class="fa fa-([^"]*)"></i>', lambda icon: ICONS[icon[1]], html)

@@ -301,7 +301,7 @@ def test_what_the_readme_shows_is_in_the_repository():
     found = links("README.md")
     shown = {link.partition("#")[0] for link in found if not link.startswith("https://")}
     assert shown and shown <= set(tracked())
-    assert "data_samples/runs/phantom32/pair.pt" in tracked()
+    assert {f"data_samples/runs/phantom{n}/pair.pt" for n in (32, 128)} <= set(tracked())
 
 
 def test_the_readme_can_be_read_in_a_minute():
@@ -354,7 +354,7 @@ def test_the_samples_python_runs_as_it_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     names = {}
     exec(block.replace("pairs.png", str(tmp_path / "pairs.png")), names)
-    assert names["masks"].shape == names["slices"].shape == (16, 1, 32, 32)
+    assert names["masks"].shape == names["slices"].shape == (16, 1, 128, 128)
     assert (tmp_path / "pairs.png").stat().st_size > 9_999
 
 

@@ -248,11 +248,14 @@ def test_a_run_without_a_schedule_is_linear(trained, tmp_path):
         train_pair(out, replace(TINY, schedule="cosine"), load_data(TINY)[0], CPU)
 
 
-def test_the_run_in_the_repository_loads():
-    pair, config = load_pair(ROOT / "data_samples" / "runs" / "phantom32")
-    assert config.size == (32, 32) and config.schedule == "linear"
+@pytest.mark.parametrize("side", [32, 128])
+def test_the_runs_in_the_repository_load(side):
+    folder = ROOT / "data_samples" / "runs" / f"phantom{side}"
+    pair, config = load_pair(folder)
+    assert config.size == (side, side) and config.schedule == "linear"
     masks, slices = next(sample(pair, 2, config.size, steps=3))
-    assert masks.shape == slices.shape == (2, 1, 32, 32)
+    assert masks.shape == slices.shape == (2, 1, side, side)
+    assert (folder / "pair.pt").stat().st_size < 8e6
 
 
 def test_a_rule_that_is_trained_alike_may_sample_and_no_other(trained):

@@ -91,7 +91,9 @@ def test_tables_name_the_registries():
     for keep in cli.KEEP:
         assert Config(keep=keep, holdout=0.1).keep == keep
     for preset, settings in SETTINGS.items():
-        assert cli.PRESETS[preset].startswith("{}x{}".format(*settings["size"]))
+        (height, width), rate = settings["size"], f"{settings['rate']:.0e}".replace("e-0", "e-")
+        told = f"{height}x{width}, {settings['steps']} steps of {settings['batch']} at {rate}"
+        assert cli.PRESETS[preset].startswith(told)
 
 
 def test_help_tells_the_steps_of_each_solver(monkeypatch):

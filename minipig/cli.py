@@ -16,7 +16,7 @@ from textwrap import indent
 PRESETS = {
     "tiny": "32x32, 300 steps of 32 at 2e-3: seconds, for a live demonstration",
     "cpu": "32x32, 1000 steps of 64 at 1e-3: minutes on two cores",
-    "cpu128": "128x128, 10000 steps of 16 at 8e-4: an hour or two; sides in multiples of 16",
+    "cpu128": "128x128, 10000 steps of 16 at 8e-4: an hour on a core or two; multiples of 16",
     "gpu": "128x128, 40000 steps of 32 at 4e-4: one GPU",
     "paper": "512x512, 186000 steps of 6 at 2e-4: one GPU, as released; multiples of 32",
 }
@@ -141,7 +141,7 @@ def pair_model(sub: Parser) -> None:
     number(sub, "--steps", "training steps of each network", shown="the preset's")
     number(sub, "--batch", "pairs in a training step", shown="the preset's")
     number(sub, "--rate", "peak learning rate", shown="the preset's", type=float)
-    number(sub, "--pairs", "number of phantoms to train on", 400)
+    number(sub, "--pairs", "number of phantoms, those held out included", 400)
 
 
 # one function a command: its docstring is what --help shows, its body adds the options
@@ -178,7 +178,7 @@ def train(sub: Parser) -> None:
     share = dict(type=float, metavar="SHARE")
     number(sub, "--holdout", "part of the patients not trained on", 0.1, **share)
     option(sub, "--keep", "weights to sample with", "last", choices=KEEP)
-    switch(sub, "--mirror", "mirror each pair left to right with probability 1/2")
+    switch(sub, "--mirror", "mirror pairs left to right, with probability 1/2 (not phantoms)")
     number(sub, "--accumulate", "compute each batch in N parts, to save memory", 1)
     switch(sub, "--compile", "compile the networks: minutes at the start, then faster steps")
     option(sub, "--format", "arithmetic", shown="the faster one here", choices=FORMATS)

@@ -14,7 +14,7 @@ from minipig.plot import show_slice
 from minipig.sampler import PairModel, State
 from minipig.training.sampling import first_states
 
-FRAMES, GREYS = 14, 32  # at most; of 128x128 more of either would be above 1 MB
+FRAMES, GREYS = 13, 32  # at most; of 128x128 more of either would be above 1 MB
 SHOWN, LAST = 250, 2500  # milliseconds of a frame, and of the last
 
 

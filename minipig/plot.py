@@ -55,7 +55,7 @@ def pair_grid(
         show_slice(below, (mask > 0) * 2 - 1)
         if names:
             name = names[i].encode("ascii", "replace").decode()  # the font may lack the others
-            above.set_title(name[-16:].replace("$", r"\$"), fontsize=6, pad=2)
+            above.set_title(name[-16:].replace("$", r"\$"), fontsize=7, pad=2)
     fig.suptitle(title)
     return fig
 

@@ -1,5 +1,6 @@
 """Pictures: pairs, Fig. 3, the method, the network, loss curves. Each returns a Figure."""
 
+from functools import partial
 from typing import Iterable
 
 import matplotlib.pyplot as plt
@@ -114,6 +115,12 @@ def loss_curves(
     return fig
 
 
+def arrow(ax: plt.Axes, start: tuple[float, float], end: tuple[float, float], **style) -> None:
+    """Draw an arrow; style: of matplotlib's FancyArrowPatch."""
+    usual = dict(arrowstyle="-|>", shrinkA=0, shrinkB=0, color="0.2", linewidth=1.3)
+    ax.annotate("", end, start, arrowprops=usual | style)
+
+
 def method_figure(states: list[State]) -> Figure:
     """The method in one picture: Algorithm 2 from noise to a pair, and what each network sees.
 
@@ -126,13 +133,9 @@ def method_figure(states: list[State]) -> Figure:
     right, top = pitch * len(states), 4 * h + 3.1
     fig, ax = plt.subplots(figsize=(7.5, 7.5 * (top + 0.5) / (right - 0.05)))
     fig.subplots_adjust(0, 0, 1, 1)
-    stroke = dict(color="0.2", linewidth=1.3)
-    arrow = dict(arrowstyle="-|>", shrinkA=0, shrinkB=0) | stroke
+    join = partial(arrow, ax)
     middle = dict(ha="center", va="center", fontsize=12)
     box = dict(boxstyle="round,pad=0.25", facecolor="white", edgecolor="0.2")
-
-    def join(start: tuple[float, float], end: tuple[float, float], **style) -> None:
-        ax.annotate("", end, start, arrowprops=arrow | style)
 
     for column, state in enumerate(states):
         x = pitch * column
@@ -156,7 +159,12 @@ def method_figure(states: list[State]) -> Figure:
             join((x - 0.17, at_y), (x + 0.02, at_y))  # both networks see the noisy slice
             if first:
                 ax.text(x + 0.6, at_y - 0.34, "Eq. (6)", fontsize=12, va="center")
-        ax.plot((x, x - 0.17, x - 0.17), (0.15 * h, 0.15 * h, at_y + h + 1.1), **stroke)
+        ax.plot(
+            (x, x - 0.17, x - 0.17),
+            (0.15 * h, 0.15 * h, at_y + h + 1.1),
+            color="0.2",
+            linewidth=1.3,
+        )
         if first:
             ax.text(x + 0.62, floor[r"\hat{x}_0"] - 0.2, "guides", fontsize=12, va="center")
         ax.text(x + 0.5, top - 0.35, f"$t$ = {state.t}", **middle)
@@ -194,8 +202,6 @@ def unet_figure(net: PairedUNet, size: tuple[int, int]) -> Figure:
     drop, across, half = 1.6, 7.6, 1.15  # between levels, between both sides, of a box's width
     fig, ax = plt.subplots(figsize=(7.5, 7.5 * (drop * levels + 2.9) / 12.4))
     fig.subplots_adjust(0, 0, 1, 1)
-    stroke = dict(color="0.2", linewidth=1.3)
-    arrow = dict(arrowstyle="-|>", shrinkA=0, shrinkB=0) | stroke
     words = dict(ha="center", va="center", fontsize=10)
 
     def box(x: float, y: float, text: str, stage: nn.Module | None = None) -> None:
@@ -207,7 +213,7 @@ def unet_figure(net: PairedUNet, size: tuple[int, int]) -> Figure:
             ax.plot(x + half, y + 0.42, "o", color="black", markersize=6, zorder=4)
 
     def join(start: tuple[float, float], end: tuple[float, float], text: str = "", **style) -> None:
-        ax.annotate("", end, start, arrowprops=arrow | style)
+        arrow(ax, start, end, **style)
         middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
         ax.text(middle[0], middle[1] + 0.2, text, ha="center", va="bottom", fontsize=9)
 

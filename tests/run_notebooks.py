@@ -39,18 +39,15 @@ def run(path: Path, folder: Path) -> bool:
     except CellExecutionError as error:
         failed = error
     nbformat.write(notebook, folder / path.name)
-    changed = []
-    if failed is None:
-        for old, new in zip(committed.cells, notebook.cells):
-            lines = list(unified_diff(printed(old), printed(new), "", "", "", "", 0, ""))[2:]
-            changed += [f"    cell {old.id}", *(f"    {line}" for line in lines)] if lines else []
-    verdict = (
-        "a cell FAILED"
-        if failed
-        else f"{sum(line.startswith('    cell ') for line in changed)} cells differ"
-    )
+    changed = {}
+    for old, new in zip(committed.cells, notebook.cells):
+        lines = list(unified_diff(printed(old), printed(new), lineterm="", n=0))[2:]
+        if lines and failed is None:
+            changed[old.id] = [f"    cell {old.id}", *(f"    {line}" for line in lines)]
+    verdict = "a cell FAILED" if failed else f"{len(changed)} cells differ"
     print(f"{path.stem}: {verdict}, {time.monotonic() - begun:.0f} s", flush=True)
-    print("\n".join(changed or str(failed or "").splitlines()[-3:]), flush=True)
+    for line in [*sum(changed.values(), []), *str(failed or "").splitlines()[-3:]]:
+        print(line, flush=True)
     return failed is None
 
 

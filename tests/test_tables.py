@@ -750,6 +750,7 @@ def test_the_picture_of_the_experiment_tells_the_numbers_of_the_protocol():
 )
 def test_rows_have_names_for_people(row, name):
     assert spelt(row) == name
+    assert spelt("real", table=1) == "other real slices"
 
 
 def test_a_markdown_table_marks_the_best_that_a_method_reached_in_all_folds():

@@ -1,10 +1,13 @@
 """The experiment in one picture: what each network learns from, and what each table measures."""
 
+from functools import partial
+
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from minipig.data.phantoms import SLICES
 from minipig.evidence.tables.protocol import Protocol
+from minipig.plot import arrow
 
 HALF = (1.55, 0.6)  # of a box's width and height
 ARROWS = (
@@ -43,13 +46,9 @@ def experiment_figure(protocol: Protocol) -> Figure:
         "table 1": (12, 2, "Table 1: distance,\npair agreement", result),
         "table 2": (12, 7, "Table 2: Dice\nof its outlines", result),
     }
-    arrow = dict(arrowstyle="-|>", color="black", shrinkA=0, shrinkB=0)
     fig, ax = plt.subplots(figsize=(7.5, 4.9))
     fig.subplots_adjust(0, 0, 1, 1)
-
-    def join(start: tuple[float, float], end: tuple[float, float], **style) -> None:
-        ax.annotate("", end, start, arrowprops=arrow | style)
-
+    join = partial(arrow, ax, color="black", linewidth=1)
     for x, y, words, style in boxes.values():
         corner = (x - HALF[0], y - HALF[1])
         ax.add_patch(plt.Rectangle(corner, 2 * HALF[0], 2 * HALF[1], edgecolor="black", **style))

@@ -124,8 +124,9 @@ ARROWS = {
     "extras": {"paper"},
     "worlds": {"paper", "extras"},
     "training": {"paper", "plot", "data", "extras"},
+    "course": set(),
     "evidence": {"paper", "plot", "data", "extras", "worlds", "training"},
-    "commands": {"paper", "plot", "data", "extras", "worlds", "training", "evidence"},
+    "commands": {"paper", "plot", "data", "extras", "worlds", "training", "evidence", "course"},
     "cli": {"commands"},
     "__main__": {"cli"},
     "__init__": set(),  # its names are imported when they are first used

@@ -22,6 +22,7 @@ from minipig.data.files import write_json
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import metrics
+from minipig.evidence.markdown import spelt, table_markdown
 from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS, NETWORKS
 from minipig.evidence.tables import plan, records, runner, sheets, table1
@@ -32,7 +33,7 @@ from minipig.evidence.tables.protocol import Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest
 from minipig.evidence.tables.runner import run_table
 from minipig.evidence.tables.table2 import training_set
-from minipig.evidence.tables.text import hypotheses_text, spelt, table_markdown, table_text, verdict
+from minipig.evidence.tables.text import hypotheses_text, table_text, verdict
 from minipig.training.loop import fit
 from minipig.unet import PairedUNet
 

@@ -3,16 +3,17 @@
 import numpy as np
 from scipy import stats
 
+from minipig.evidence.metrics import BETTER
 from minipig.worlds.verdict import WORLDS
 
-MEASURES = {"fd": -1, "fd_lesion": -1, "agreement": 1, "dice": 1}  # 1: the higher the better
-EACH = (*MEASURES, "nearer")  # what a trained row has for each seed
+RANKED = ("fd", "fd_lesion", "agreement", "dice")
+EACH = (*RANKED, "nearer")  # what a trained row has for each seed
 
 
 def ranked(rows: dict[str, dict]) -> dict[str, dict]:
     """The rows, best first.
 
-    Trained rows by their mean rank in MEASURES, of means over the seeds that all of them have; then
+    Trained rows by their mean rank in RANKED, of means over the seeds that all of them have; then
     the others by their total variation at most steps.
     """
     trained = {name: row for name, row in rows.items() if "seeds" in row}
@@ -25,8 +26,9 @@ def ranked(rows: dict[str, dict]) -> dict[str, dict]:
         return np.mean([value for seed, value in values if seed in common or not common])
 
     ranks = []
-    for key, sign in MEASURES.items():
-        ranks.append(stats.rankdata([-sign * mean(row, key) for row in trained.values()]))
+    for key in RANKED:
+        values = [-BETTER[key] * mean(row, key) for row in trained.values()]
+        ranks.append(stats.rankdata(values))
     score = dict(zip(trained, np.mean(ranks, axis=0)))
     for name in rows.keys() - trained.keys():
         verdicts = [list(found.values())[-1] for found in rows[name].get("exact", {}).values()]

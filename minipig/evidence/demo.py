@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import stats
 
 from minipig.data.checks import check_counts, held_out
 from minipig.data.files import claim_folder, write_json
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.judge import measure_agreement, score_pairs, train_judge, train_segmenter
+from minipig.evidence.tables.text import cells_of, columns
 from minipig.extras.own_rules import find_rule
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel
@@ -110,20 +112,15 @@ def compare_segmenters(
 
 def segmentation_table(found: dict[str, dict[str, list[float]]]) -> str:
     """The scores as text: mean ± standard deviation in percent, and the paired gain in Dice."""
-    header = "".join(f"{score:>14}" for score in SCORES)
-    lines = [f"{'training set':16}{header}   gain in Dice (paired)"]
+    lines = cells_of(found, SCORES, scale=100, digits=1)
+    lines[0] = ["training set", *SCORES, "gain in Dice (paired)"]
     base = np.array(found["real"]["dice"])
-    for name, row in found.items():
-        line = f"{name:16}"
-        for score in SCORES:
-            values = 100 * np.array(row[score])
-            line += f"{values.mean():8.1f} ± {values.std(ddof=1):3.1f}"
-        gain = 100 * (np.array(row["dice"]) - base)
-        error = gain.std(ddof=1) / len(gain) ** 0.5
-        if name != "real":
-            line += f"   {gain.mean():+.1f}, standard error {error:.1f}"
-        lines.append(line)
-    return "\n".join([*lines, f"percent; mean ± standard deviation over {len(base)} seeds"])
+    for line in lines[1:]:
+        gain = 100 * (np.array(found[line[0]]["dice"]) - base)
+        said = f"{gain.mean():+.1f}, standard error {stats.sem(gain):.1f}"
+        line.append(said if line[0] != "real" else "")
+    said = f"percent; mean ± standard deviation over {len(base)} seeds"
+    return "\n".join([*columns(lines), said])
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from minipig.evidence.features import plain_features
 from minipig.evidence.judge import pair_agreement, train_judge
 from minipig.evidence.metrics import frechet_distance
 from minipig.evidence.tables.table1 import independent_phantoms
+from minipig.evidence.tables.text import columns
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel, sample
 from minipig.training.run import load_pair
@@ -125,17 +126,14 @@ def summary(measured: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, 
 
 def table(result: dict) -> str:
     """Mean ± standard error of each case; below it the paired difference to the first case."""
-    titles = (*MEASURES.values(), "seconds a pair")
-    lines = [f"{'':12}" + "".join(f"{title:>20}" for title in titles)]
+    lines = [["", *MEASURES.values(), "seconds a pair"]]
     for i, (name, row) in enumerate(result["summary"].items()):
-        line = "".join(f"{v['mean']:12.3f} ± {v['error']:.3f}" for v in row.values())
-        seconds = f"{result['seconds'][name]:20.3f}" if name in result["seconds"] else ""
-        lines.append(f"{name:12}{line}{seconds}")
+        means = [f"{v['mean']:.3f} ± {v['error']:.3f}" for v in row.values()]
+        seconds = result["seconds"].get(name)
+        lines.append([name, *means, f"{seconds:.3f}" if seconds else ""])
         if i > 0:
-            line = "".join(
-                f"{v['difference']:+12.3f} ± {v['difference_error']:.3f}" for v in row.values()
-            )
-            lines.append(f"{'  paired':12}{line}")
-    asked = result["asked"]
-    lines.append(f"mean ± standard error over {asked['seeds']} seeds of {asked['n']} pairs")
-    return "\n".join(lines)
+            more = [f"{v['difference']:+.3f} ± {v['difference_error']:.3f}" for v in row.values()]
+            lines.append(["  paired", *more, ""])
+    seeds, n = result["asked"]["seeds"], result["asked"]["n"]
+    said = f"mean ± standard error over {seeds} seeds of {n} pairs"
+    return "\n".join([*columns(lines), said])

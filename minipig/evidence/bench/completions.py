@@ -30,6 +30,7 @@ from minipig.evidence.methods.batch import Batch, signs
 from minipig.evidence.methods.swapped import mask_loss
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.table1 import independent_phantoms
+from minipig.evidence.tables.text import columns
 from minipig.extras.conditional import complete, knows
 from minipig.sampler import PairModel
 from minipig.schedule import Schedule
@@ -169,19 +170,17 @@ def brighter(pairs: Pairs, healthy: Pairs) -> float:
 
 def table(result: dict) -> str:
     """The scores as text: one line for each way to a mask, and for each kind of lesion."""
-    lines = [
-        f"{'':14}{'Dice (95 %)':>20}{'ahead of the U-Net':>26}{'of one mask':>13}"
-        f"{'of the majority':>17}{'Brier':>8}{'calibration error':>19}"
-    ]
+    headings = ("Dice (95 %)", "ahead of the U-Net", "of one mask", "of the majority", "Brier")
+    lines = [["", *headings, "calibration error"]]
     for name, row in result["masks"].items():
         dice = "{:.3f} ({:.3f}..{:.3f})".format(*row["dice"])
         ahead, one, majority = "", "", ""
         if "ahead_of_U-Net" in row:
             ahead = "{:+.3f} ({:+.3f}..{:+.3f})".format(*row["ahead_of_U-Net"])
             one, majority = f"{row['dice_of_one']:.3f}", f"{row['dice_of_majority']:.3f}"
-        line = f"{name:14}{dice:>20}{ahead:>26}{one:>13}{majority:>17}"
-        lines.append(f"{line}{row['brier']:8.4f}{row['calibration_error']:19.4f}")
+        errors = (f"{row[key]:.4f}" for key in ("brier", "calibration_error"))
+        lines.append([name, dice, ahead, one, majority, *errors])
+    lesions = [["", "agreement", "brighter than the healthy tissue"]]
     for name, row in result["lesions"].items():
-        line = f"{name:14} agreement {row['agreement']:.3f}, brighter than the healthy tissue by"
-        lines.append(f"{line} {row['brighter']:.3f}")
-    return "\n".join(lines)
+        lesions.append([name, f"{row['agreement']:.3f}", f"{row['brighter']:.3f}"])
+    return "\n".join([*columns(lines), "", *columns(lesions)])

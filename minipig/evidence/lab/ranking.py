@@ -4,6 +4,7 @@ import numpy as np
 from scipy import stats
 
 from minipig.evidence.metrics import BETTER
+from minipig.evidence.tables.text import columns
 from minipig.worlds.verdict import WORLDS
 
 RANKED = ("fd", "fd_lesion", "agreement", "dice")
@@ -49,10 +50,5 @@ def show(rows: dict[str, dict]) -> str:
             line.append(f"{values.mean():.3f}{error}" if values.size else "")
         counts = [len(row.get("seeds", [])), row.get("calls"), row.get("parameters")]
         lines.append([*line, *(f"{count:,}" if count else "" for count in counts)])
-    columns = [column for column in zip(*lines) if any(column[1:])]  # without empty columns
-    widths = [max(map(len, column)) for column in columns]
-    text = []
-    for name, *cells in zip(*columns):
-        line = [name.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(cells, widths[1:]))]
-        text.append("  ".join(line))
-    return "\n".join(text)
+    filled = [column for column in zip(*lines) if any(column[1:])]
+    return "\n".join(columns(list(zip(*filled))))

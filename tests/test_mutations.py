@@ -175,7 +175,7 @@ MISTAKES = {
         "minipig.extras.solvers:extrapolate",
         "(c - b) / (b - a) / 2",
         "0.5",
-        ["06:line"],
+        ["11:line"],
     ),
     "generated masks a pixel too far right": (
         "minipig.sampler:sample",

@@ -22,13 +22,22 @@ from minipig.data.files import write_json
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import metrics
+from minipig.evidence.lab import ranking
 from minipig.evidence.markdown import spelt, table_markdown
 from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS, NETWORKS
 from minipig.evidence.tables import plan, records, runner, sheets, table1
 from minipig.evidence.tables.drawing import experiment_figure
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.hypotheses import COMPARATORS, INDEPENDENT, gain, hypotheses, replicas
+from minipig.evidence.tables.hypotheses import (
+    COMPARATORS,
+    DISTANCES,
+    INDEPENDENT,
+    TESTED,
+    gain,
+    hypotheses,
+    replicas,
+)
 from minipig.evidence.tables.protocol import Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest
 from minipig.evidence.tables.runner import run_table
@@ -752,6 +761,11 @@ def test_the_picture_of_the_experiment_tells_the_numbers_of_the_protocol():
 def test_rows_have_names_for_people(row, name):
     assert spelt(row) == name
     assert spelt("real", table=1) == "other real slices"
+
+
+def test_every_measure_has_a_better_side_but_those_of_copying():
+    assert set(DISTANCES) - set(metrics.BETTER) == {"nearer", "neighbour"}
+    assert set(TESTED) <= set(metrics.BETTER) and set(ranking.RANKED) <= set(metrics.BETTER)
 
 
 def test_a_markdown_table_marks_the_best_that_a_method_reached_in_all_folds():

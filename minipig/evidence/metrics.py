@@ -11,7 +11,8 @@ from minipig.worlds.gaussian import wasserstein_2
 
 # of two values of a measure, the better is the higher (1) or the lower (-1)
 LOW = ("fd", "kd", "fd_lesion", "fd_plain", "fd_mirrored", "fd_spread")
-BETTER = dict.fromkeys(LOW, -1) | dict.fromkeys(("agreement", "dice", "iou", "fresh_dice"), 1)
+HIGH = ("agreement", "dice", "iou", "precision", "recall", "fresh_dice")
+BETTER = dict.fromkeys(LOW, -1) | dict.fromkeys(HIGH, 1)
 
 
 def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:

@@ -326,7 +326,22 @@ def bench(sub: Parser) -> None:
     device(sub)
 
 
-COMMANDS = (demo, train, sample, prepare, phantoms, table1, table2, lab, bench)
+def course(sub: Parser) -> None:
+    """Write a copy of the course: notebooks, and the models and results that they load.
+
+    minipig course FOLDER               then: jupyter lab FOLDER/notebooks
+    minipig course FOLDER --student     for a class: functions to write, no answers
+    minipig course FOLDER --html        pages for a browser, from FOLDER/index.html
+    """
+    sub.add_argument("folder", type=Path, metavar="FOLDER", help="files in it are kept")
+    edition = sub.add_mutually_exclusive_group()
+    what = "functions of the notebooks are left to write, with checks that fail until they are"
+    switch(edition, "--student", what)
+    switch(edition, "--html", "the executed notebooks as linked pages, which need no network")
+    switch(sub, "--solutions", "with --student: write solutions and slides, too")
+
+
+COMMANDS = (demo, train, sample, prepare, phantoms, table1, table2, lab, bench, course)
 
 
 def described(text: str, note: str) -> dict:
@@ -343,7 +358,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"minipig {version('minipig')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
-        settings = described(command.__doc__, RESUME if command is not bench else "")
+        settings = described(command.__doc__, RESUME if command not in (bench, course) else "")
         command(commands.add_parser(command.__name__, help=settings["description"], **settings))
     return top
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from minipig.course.copy import write_course
 from minipig.data.checks import check_counts, check_seed
 from minipig.data.files import claim_folder, write_json
 from minipig.data.layouts import LAYOUTS, Layout
@@ -195,6 +196,22 @@ def bench(args: argparse.Namespace, device: torch.device) -> None:
     print(f"written to {out}")
 
 
+def course(args: argparse.Namespace, device: torch.device) -> None:
+    if args.html:
+        try:
+            from minipig.course.site import write_site
+        except ModuleNotFoundError as error:
+            missing = error.name.partition(".")[0]
+            what = f"--html needs {missing}; install it: pip install {missing}"
+            raise ValueError(what) from error
+        print(f"{write_site(args.folder)} pages; open {args.folder / 'index.html'} in a browser")
+        return
+    answers = args.solutions or not args.student
+    written, kept = write_course(args.folder, args.student, answers)
+    print(f"{written} files written to {args.folder}" + (f", {kept} kept" if kept else ""))
+    print(f"open the course: jupyter lab {args.folder / 'notebooks'}")
+
+
 COMMANDS = {
     "demo": demo,
     "train": train,
@@ -205,6 +222,7 @@ COMMANDS = {
     "table2": table,
     "lab": lab,
     "bench": bench,
+    "course": course,
 }
 
 

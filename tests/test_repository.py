@@ -124,7 +124,7 @@ ARROWS = {
     "extras": {"paper"},
     "worlds": {"paper", "extras"},
     "training": {"paper", "plot", "data", "extras"},
-    "course": set(),
+    "course": {"data"},
     "evidence": {"paper", "plot", "data", "extras", "worlds", "training"},
     "commands": {"paper", "plot", "data", "extras", "worlds", "training", "evidence", "course"},
     "cli": {"commands"},

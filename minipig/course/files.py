@@ -1,9 +1,9 @@
 """Where the files of the course are: around the notebook, in a checkout, or in the package."""
 
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
-# what a copy of the course holds; setup.py puts the same files into the wheel
 PARTS = (
     "notebooks/*.ipynb",
     "notebooks/slides/*.ipynb",
@@ -12,7 +12,15 @@ PARTS = (
     "notebooks/my_rule.py",
     "data_samples/**/*",
 )
+HIDDEN = re.compile(r"(^|/)\.")  # of an editor, or a lock
 REMEDY = "write a copy of the course with `minipig course FOLDER`, and open its notebooks there"
+
+
+def course_files(home: Path) -> list[Path]:
+    """The course's files, relative to `home`: those of a copy, and of the wheel."""
+    found = {path for part in PARTS for path in home.glob(part) if path.is_file()}
+    files = sorted(path.relative_to(home) for path in found)
+    return [file for file in files if not HIDDEN.search(file.as_posix())]
 
 
 def home() -> Path:

@@ -53,11 +53,11 @@ def with_small_pictures(notebook: str) -> str:
 
 
 def small(picture: bytes) -> bytes:
-    """A PNG of half the pixels a side and 64 colours."""
+    """A PNG of half the pixels a side and 40 colours."""
     with Image.open(io.BytesIO(picture)) as image:
         half = image.convert("RGB").resize((image.width // 2, image.height // 2), Image.LANCZOS)
     result = io.BytesIO()
-    half.quantize(64, dither=Image.Dither.NONE).save(result, "PNG", optimize=True)
+    half.quantize(40, kmeans=3, dither=Image.Dither.NONE).save(result, "PNG", optimize=True)
     return result.getvalue()
 
 

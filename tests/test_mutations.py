@@ -226,6 +226,36 @@ MISTAKES = {
         "0.6 * training.rate * warm",
         ["08:first-losses"],
     ),
+    "patients on both sides of a split": (
+        "minipig.data.pairs:split",
+        "group = groups(pairs)",
+        "group = list(range(len(pairs)))",
+        ["04:by-patient"],
+    ),
+    "an image filed twice, under two patients": (
+        "minipig.data.pairs:groups",
+        "leader[find(hash_of(image.numpy()))] = find(key)",
+        "pass",
+        ["04:again"],
+    ),
+    "a prior forgotten in Bayes' rule": (
+        "minipig.worlds.mixture:Mixture.posterior",
+        "self.prior.log() + sum(evidence)",
+        "sum(evidence)",
+        ["03:shares", "09:places"],
+    ),
+    "the texture of a slice taken for noise": (
+        "minipig.worlds.mixture:Mixture.eps_y",
+        "(noise**2 + (signal * self.spread) ** 2)",
+        "noise**2",
+        ["09:places"],
+    ),
+    "replicas taken for folds that share patients": (
+        "minipig.evidence.metrics:interval",
+        "(parts or k) - 1",
+        "k - 1",
+        ["08:anew"],
+    ),
     "a conditional that forgets to divide": (
         "minipig.worlds.finite:FiniteWorld.p",
         " / self._marginal(_names(right))",

@@ -209,7 +209,8 @@ def course(args: argparse.Namespace, device: torch.device) -> None:
     answers = args.solutions or not args.student
     written, kept = write_course(args.folder, args.student, answers)
     print(f"{written} files written to {args.folder}" + (f", {kept} kept" if kept else ""))
-    print(f"open the course: jupyter lab {args.folder / 'notebooks'}")
+    print(f"open the course: jupyter lab {args.folder / 'notebooks'}, and begin with 00")
+    print("notebook 10 also needs: pip install diffusers pydicom")
 
 
 COMMANDS = {
@@ -235,8 +236,8 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
         remedy = remedies.get(args.command, "free memory, or use a larger machine")
         return f"out of memory; {remedy}, and repeat the command"
     if isinstance(error, OSError) and error.errno is not None:  # a full disk, a read-only folder
-        place = error.filename or args.out or "the output folder"
-        out = "DST" if args.command == "prepare" else "--out"
+        place = error.filename or getattr(args, "out", None) or "the output folder"
+        out = {"prepare": "DST", "course": "FOLDER"}.get(args.command, "--out")
         remedy = f"what was saved is kept: correct this or change {out}, and repeat the command"
         return f"{place}: {error.strerror}; {remedy}"
     return str(error).replace("\n", "\\n")  # a file's name may contain one

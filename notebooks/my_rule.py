@@ -30,4 +30,5 @@ class Mine:
 
 
 if __name__ == "__main__":
+    print("ideal networks: distance of the samples from the truth, 0 if exact (blank: no guide)")
     print(show_verdict(compared(Mine())))

@@ -161,6 +161,32 @@ def test_a_students_copy_has_no_answers(tmp_path):
     assert any(TODO in "".join(cell["source"]) for cell in code(student))
 
 
+def test_two_editions_do_not_mix(copy, tmp_path, capsys):
+    assert main(["course", str(copy), "--student"]) == 2
+    assert f"{copy} holds another edition of the course; give a new" in capsys.readouterr().err
+    for more in ([], ["--solutions"]):
+        folder = tmp_path / f"class{len(more)}"
+        assert main(["course", str(folder), "--student", *more]) == 0
+        assert main(["course", str(folder), "--student", *more]) == 0
+        assert main(["course", str(folder)]) == 2
+
+
+def test_a_students_notebook_says_what_it_is(tmp_path):
+    write_course(tmp_path, student=True, answers=False)
+    notebook = json.loads((tmp_path / "notebooks/02_proposition_1.ipynb").read_text())
+    blanks = sum("write" in tags(cell) for cell in code(notebook))
+    assert f"In {blanks} cells there are functions to write" in notebook["cells"][1]["source"]
+    nbformat.validate(nbformat.from_dict(notebook))
+    text = "".join("".join(cell["source"]) for cell in notebook["cells"])
+    assert "](solutions/" not in text and "](03_when_is_algorithm_2_exact.ipynb)" in text
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["course", str(tmp_path / "file")]) == 2
+    assert "change FOLDER" in capsys.readouterr().err
+
+
 # --- the site --------------------------------------------------------------------------------
 
 
@@ -211,6 +237,7 @@ def test_checks_are_folded_under_what_they_hold(site):
 
 def test_formulas_are_drawn_without_a_network():
     assert "&#x1D53C;" in mathml(r"\mathbb E[x]", "inline")
+    assert "<mtext>(6)</mtext>" in mathml(r"a \tag{6}", "block")
     assert "<mtext>model_x</mtext>" in mathml(r"\text{model\_x}", "block")
 
 

@@ -17,8 +17,11 @@ def write_course(folder: Path, student: bool = False, answers: bool = True) -> t
     """Write notebooks, models and results into `folder`; the numbers of files written and kept.
 
     A file that is there already is kept: it may be the reader's work. student: with functions to
-    write. answers: with solutions and slides. Raises OSError (disk full, read-only folder).
+    write. answers: with solutions and slides. Raises ValueError if `folder` holds another edition,
+    OSError if it cannot be written.
     """
+    if edition_of(folder) not in (None, (student, answers)):
+        raise ValueError(f"{folder} holds another edition of the course; give a new folder")
     files = [file for file in course_files(home()) if answers or not ANSWERS & set(file.parts)]
     there = {file.as_posix() for file in files}
     written = 0
@@ -30,10 +33,22 @@ def write_course(folder: Path, student: bool = False, answers: bool = True) -> t
             data = without_dead_links(data.decode(), file, there).encode()
         elif file.suffix == ".ipynb" and student and not ANSWERS & set(file.parts):
             notebook = student_edition(json.loads(data))
+            for cell in notebook["cells"]:
+                if cell["cell_type"] == "markdown":
+                    cell["source"] = without_dead_links("".join(cell["source"]), file, there)
             data = json.dumps(notebook, ensure_ascii=False, indent=1).encode()
         write_atomically(folder / file, data)
         written += 1
     return written, len(files) - written
+
+
+def edition_of(folder: Path) -> tuple[bool, bool] | None:
+    """(is it a student's, has it answers) of the course in a folder; None without a course."""
+    notebooks = sorted((folder / "notebooks").glob("0*.ipynb"))
+    if not notebooks:
+        return None
+    student = json.loads(notebooks[0].read_bytes())["metadata"].get("edition") == "student"
+    return student, (folder / "notebooks" / "solutions").exists()
 
 
 def without_dead_links(text: str, file: Path, there: set[str]) -> str:

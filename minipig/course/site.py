@@ -62,7 +62,7 @@ a { color: #0b5394; } .anchor-link { visibility: hidden; }
 pre, code { font: .85rem/1.45 ui-monospace, Menlo, Consolas, monospace; }
 .input_area pre, .source pre { background: #f6f6f4; padding: .7rem .9rem; overflow-x: auto;
   border-left: 3px solid #ccc; }
-.output_subarea pre { padding: .2rem .9rem; overflow-x: auto; margin: .4rem 0; }
+.output_subarea pre { padding: .2rem .9rem; white-space: pre-wrap; margin: .4rem 0; }
 img { max-width: 100%; height: auto; }
 table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; }
@@ -96,6 +96,7 @@ def located(path: str) -> Path | None:
 def mathml(formula: str, display: str) -> str:
     """A formula of LaTeX as MathML."""
     # only \mathbb{E}, with braces, becomes a letter that every browser draws
+    formula = re.sub(r"\\tag\{(.*?)\}", r"\\qquad\\text{(\1)}", formula)
     braced = re.sub(r"\\(math\w+) (\w)", r"\\\1{\2}", formula)
     return convert(braced, display=display).replace(r"\_", "_")  # inside of \text
 
@@ -133,7 +134,9 @@ class Renderer(IPythonRenderer):
         return super().link(text, here, title) if here else text
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
-        return super().image(text, self.here(url) or url, title)
+        """A picture that the course lacks, as in a wheel, becomes its text."""
+        here = self.here(url)
+        return super().image(text, here, title) if here else f"<em>{text}</em>"
 
     def here(self, url: str) -> str | None:
         """The address, within the site, of a link in this file; None if there is no such page."""

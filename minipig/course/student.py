@@ -9,8 +9,13 @@ def student_edition(notebook: dict) -> dict:
     """A notebook without outputs and checks, in which cells tagged `write` are left to write.
 
     Of the functions in such a cell, signature and docstring remain. The checks directly after it
-    remain, too: they fail until it is written.
+    remain, too: they fail until it is written. A box after the title says so.
     """
+    to_write = sum("write" in cell["metadata"].get("tags", []) for cell in notebook["cells"])
+    box = (
+        f"> **Student's edition.** In {to_write} cells there are functions to write. Until you have"
+    )
+    box += " written one, it says `NotImplementedError`, and cells that need it fail as well."
     cells = []
     written = False  # whether the code cell before was one to write
     for cell in notebook["cells"]:
@@ -30,7 +35,11 @@ def student_edition(notebook: dict) -> dict:
                 cell["source"] = left_open("".join(cell["source"]))
             written = "write" in tags or ("check" in tags and written)
         cells.append(cell)
-    return notebook | dict(cells=cells)
+    if to_write:
+        title = cells[0]
+        about = dict(cell_type="markdown", id="students-edition", metadata={}, source=box)
+        cells = [title, about, *cells[1:]]
+    return notebook | dict(cells=cells, metadata=notebook["metadata"] | {"edition": "student"})
 
 
 def left_open(source: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+SLIDES = sorted((ROOT / "notebooks" / "slides").glob("*.ipynb"))
 README = (ROOT / "notebooks" / "README.md").read_text()
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 ABSOLUTE = re.compile(r"(?<![\w.:/<])/(?:home|root|work|tmp|usr|opt|Users|mnt|var)/\w")
@@ -37,7 +38,7 @@ def name(path):
     return str(path.relative_to(ROOT / "notebooks"))
 
 
-@pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=name)
+@pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS + SLIDES, ids=name)
 def test_executed_in_order_without_errors(path):
     notebook = load(path)
     assert [cell.execution_count for cell in code(notebook)] == list(
@@ -53,7 +54,7 @@ def test_executed_in_order_without_errors(path):
     assert not ABSOLUTE.search(path.read_text()), ABSOLUTE.search(path.read_text())
 
 
-@pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=name)
+@pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS + SLIDES, ids=name)
 def test_figures_have_an_alternative_text(path):
     """In the metadata of the cell, where nbconvert's template `classic` looks for it."""
     drawn = [
@@ -78,6 +79,21 @@ def test_taught(path):
         "image/png" in output.get("data", {}) for cell in code(notebook) for output in cell.outputs
     )
     assert exercises(notebook)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_cells_are_short(path):
+    """At most 25 lines, but for the cell of imports."""
+    cells = [cell for cell in code(load(path)) if "\nimport torch" not in cell.source]
+    assert [cell.id for cell in cells if len(cell.source.splitlines()) > 25] == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=name)
+def test_checks_are_folded_and_say_what_they_hold(path):
+    checks = [cell for cell in code(load(path)) if "check" in cell.metadata.get("tags", [])]
+    for cell in checks:
+        assert cell.metadata.jupyter.source_hidden and not cell.outputs, cell.id
+        assert cell.source.startswith("# Check: ") and "assert " in cell.source, cell.id
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)

@@ -763,6 +763,10 @@ def test_rows_have_names_for_people(row, name):
     assert spelt("real", table=1) == "other real slices"
 
 
+def test_an_empty_table_says_what_it_waits_for():
+    assert "begins with fold 0" in table_text(2, {})
+
+
 def test_every_measure_has_a_better_side_but_those_of_copying():
     assert set(DISTANCES) - set(metrics.BETTER) == {"nearer", "neighbour"}
     assert set(TESTED) <= set(metrics.BETTER) and set(ranking.RANKED) <= set(metrics.BETTER)

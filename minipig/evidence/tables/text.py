@@ -43,6 +43,8 @@ def table_text(
 
     Table 1 of phantoms has a second part, and a note on how few directions decide its distances.
     """
+    if not rows:
+        return "the table is empty: it begins with fold 0, of which no row is computed yet"
     text = columns(lines_of(table, rows, seeds, parts))
     by_direction = {name: row for name, row in rows.items() if "dimension" in row}
     if by_direction:

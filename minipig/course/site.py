@@ -19,7 +19,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from minipig.course.files import PACKAGE, home
+from minipig.course.files import PACKAGE, course_files, home
 
 START = "notebooks/README.md"
 SLIDES = "notebooks/slides/"
@@ -95,8 +95,8 @@ def located(path: str) -> Path | None:
 
 def mathml(formula: str, display: str) -> str:
     """A formula of LaTeX as MathML."""
-    # only \mathbb{E}, with braces, becomes a letter that every browser draws
     formula = re.sub(r"\\tag\{(.*?)\}", r"\\qquad\\text{(\1)}", formula)
+    # only \mathbb{E}, with braces, becomes a letter that every browser draws
     braced = re.sub(r"\\(math\w+) (\w)", r"\\\1{\2}", formula)
     return convert(braced, display=display).replace(r"\_", "_")  # inside of \text
 
@@ -230,9 +230,7 @@ def write_site(folder: Path) -> int:
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / page_of(START)).exists():
         raise ValueError(f"{folder} is not empty; give a new folder")
-    notebooks = sorted(
-        path.relative_to(home()).as_posix() for path in home().rglob("notebooks/**/*.ipynb")
-    )
+    notebooks = [file.as_posix() for file in course_files(home()) if file.suffix == ".ipynb"]
     chapters = [path for path in notebooks if path.count("/") == 1]
     style = STYLE + HtmlFormatter().get_style_defs()
     todo = [START, *notebooks]

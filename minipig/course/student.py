@@ -12,10 +12,8 @@ def student_edition(notebook: dict) -> dict:
     remain, too: they fail until it is written. A box after the title says so.
     """
     to_write = sum("write" in cell["metadata"].get("tags", []) for cell in notebook["cells"])
-    box = (
-        f"> **Student's edition.** In {to_write} cells there are functions to write. Until you have"
-    )
-    box += " written one, it says `NotImplementedError`, and cells that need it fail as well."
+    box = f"> **Student's edition.** In {to_write} cells there are functions to write. Until you"
+    box += " have written one, it says `NotImplementedError`, and cells that need it fail as well."
     cells = []
     written = False  # whether the code cell before was one to write
     for cell in notebook["cells"]:

@@ -1,50 +1,19 @@
 """The course as a site: executed notebooks, READMEs and the source they name, as linked pages.
 
-No page needs a network: pictures are inside, equations are MathML.
+No page but the slides needs a network: pictures are inside.
 """
 
 import posixpath
-import re
 import shutil
-from html import escape
 from pathlib import Path
-from urllib.parse import unquote
 
-import nbformat
-from jinja2 import pass_context
-from latex2mathml.converter import convert
-from nbconvert import HTMLExporter, SlidesExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-from pygments import highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
 
-from minipig.course.files import PACKAGE, course_files, home
+from minipig.course.files import course_files, home
+from minipig.course.rendering import PICTURES, body_of, located, page_of, slides_of, titled
 
 START = "notebooks/README.md"
 SLIDES = "notebooks/slides/"
-PICTURES = {".png", ".gif", ".jpg"}
-ADDRESS = re.compile(r"^[a-z]+:")  # of another site
-# a cell with checks, or with what only Colab needs, is folded under its first comment
-FOLDED = """\
-{%- extends 'classic/base.html.j2' -%}
-{%- block codecell -%}
-{%- set tags = cell.metadata.get('tags', []) -%}
-{%- if 'check' in tags or 'install' in tags -%}
-<details><summary>{{ cell.source | summary }}</summary>{{ super() }}</details>
-{%- else -%}{{ super() }}{%- endif -%}
-{%- endblock codecell -%}"""
-# equations need no MathJax
-DECK = """\
-{%- extends 'reveal/index.html.j2' -%}
-{%- block html_head_js_mathjax -%}{%- endblock html_head_js_mathjax -%}
-{%- block html_head_css -%}<style>
-.reveal .jp-RenderedHTMLCommon { font-size: 28px; line-height: 1.4; }
-.reveal h1 { font-size: 52px !important; } .reveal h2 { font-size: 40px !important; }
-.reveal .highlight pre, .reveal .jp-OutputArea-output pre { font-size: 21px; line-height: 1.4; }
-.reveal .jp-OutputArea img { width: 100%; height: auto; max-height: 420px; object-fit: contain; }
-math[display="block"] { margin: 1.2rem 0; font-size: .82em; }
-</style>{%- endblock html_head_css -%}"""
 PAGE = """\
 <!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -71,141 +40,6 @@ math[display="block"] { margin: 1rem 0; overflow-x: auto; overflow-y: hidden; }
 details { margin: .5rem 0; color: #555; } summary { cursor: pointer; }
 blockquote { margin: 1rem 0; padding: .1rem 1rem; border-left: 3px solid #0b5394; }
 """
-
-
-def page_of(path: str) -> str:
-    """The page that shows a file of the repository: notebooks/README.md -> notebooks/index.html."""
-    folder, name = posixpath.split(path)
-    if name == "README.md":
-        name = "index.html"
-    elif name.endswith((".md", ".ipynb")):
-        name = posixpath.splitext(name)[0] + ".html"
-    elif name.endswith(".py"):
-        name += ".html"
-    return posixpath.join(folder, name)
-
-
-def located(path: str) -> Path | None:
-    """A file of the repository, which an installed package has in two places; None without it."""
-    places = [home() / path]
-    if path.startswith(f"{PACKAGE.name}/"):
-        places.append(PACKAGE.parent / path)
-    return next((place for place in places if place.is_file()), None)
-
-
-def mathml(formula: str, display: str) -> str:
-    """A formula of LaTeX as MathML."""
-    formula = re.sub(r"\\tag\{(.*?)\}", r"\\qquad\\text{(\1)}", formula)
-    # only \mathbb{E}, with braces, becomes a letter that every browser draws
-    braced = re.sub(r"\\(math\w+) (\w)", r"\\\1{\2}", formula)
-    return convert(braced, display=display).replace(r"\_", "_")  # inside of \text
-
-
-def summary(source: str) -> str:
-    """What a folded cell says of itself: the comment that it begins with."""
-    lines = [line for line in source.splitlines() if line.startswith("#")]
-    comment = re.match(r"(?:#.*\n?)*", source)[0] or (lines[0] if lines else "# a check")
-    return escape(" ".join(line.lstrip("# ") for line in comment.splitlines()))
-
-
-class Renderer(IPythonRenderer):
-    """Markdown of one file as HTML; collects the files that it links to."""
-
-    def __init__(self, path: str, links: set[str], **settings):
-        super().__init__(escape=False, exclude_anchor_links=True, **settings)
-        self.of = path
-        self.links = links
-
-    def block_math(self, body: str) -> str:
-        return mathml(body, "block")
-
-    def inline_math(self, body: str) -> str:
-        return mathml(body, "inline")
-
-    def heading(self, text: str, level: int, **attrs) -> str:
-        """With the anchor that a link to it names: in small letters, with hyphens."""
-        words = re.sub(r"<[^>]+>", "", text)
-        anchor = re.sub(r"[^\w -]", "", words).lower().replace(" ", "-")
-        return f'<h{level} id="{anchor}">{text}</h{level}>\n'
-
-    def link(self, text: str, url: str, title: str | None = None) -> str:
-        """A link to a file that the course lacks becomes its text."""
-        here = self.here(url)
-        return super().link(text, here, title) if here else text
-
-    def image(self, text: str, url: str, title: str | None = None) -> str:
-        """A picture that the course lacks, as in a wheel, becomes its text."""
-        here = self.here(url)
-        return super().image(text, here, title) if here else f"<em>{text}</em>"
-
-    def here(self, url: str) -> str | None:
-        """The address, within the site, of a link in this file; None if there is no such page."""
-        if ADDRESS.match(url) or url.startswith("#"):
-            return url
-        target, _, anchor = url.partition("#")
-        folder = posixpath.dirname(self.of)
-        path = posixpath.normpath(posixpath.join(folder, unquote(target)))
-        known = path.endswith((".md", ".ipynb", ".py")) or Path(path).suffix in PICTURES
-        if not (known and located(path)):
-            return None
-        self.links.add(path)
-        page = posixpath.relpath(page_of(path), folder or ".")
-        return f"{page}#{anchor}" if anchor else page
-
-
-class Exporter(HTMLExporter):
-    """A notebook as the inside of a page."""
-
-    renderer = None
-
-    @pass_context
-    def markdown2html(self, context, source):
-        return MarkdownWithMath(renderer=self.renderer).render(source)
-
-    def default_filters(self):
-        yield from super().default_filters()
-        yield ("markdown2html", self.markdown2html)
-        yield ("summary", summary)
-
-
-class SlideExporter(Exporter, SlidesExporter):
-    """A notebook as slides of reveal.js, which they load from its public address."""
-
-
-def titled(path: str) -> str:
-    return f"{Path(path).stem.replace('_', ' ')} · minipig"
-
-
-def slides_of(path: str, links: set[str]) -> str:
-    """The page of a deck; code that is folded in the notebook is not on its slides."""
-    deck = nbformat.read(located(path), as_version=4)
-    for cell in deck.cells:
-        if cell.metadata.get("jupyter", {}).get("source_hidden"):
-            cell.metadata["transient"] = {"remove_source": True}
-    exporter = SlideExporter(
-        raw_template=DECK, exclude_input_prompt=True, exclude_output_prompt=True
-    )
-    exporter.renderer = Renderer(path, links)
-    page, _ = exporter.from_notebook_node(deck, dict(metadata=dict(name=titled(path))))
-    return page
-
-
-def body_of(path: str, links: set[str]) -> str:
-    """The inside of a file's page; adds the files that it links to."""
-    text = located(path).read_text("utf-8")
-    if path.endswith(".py"):
-        return f'<h1>{path}</h1><div class="source">{highlighted(text)}</div>'
-    renderer = Renderer(path, links)
-    if path.endswith(".md"):
-        return MarkdownWithMath(renderer=renderer).render(text)
-    exporter = Exporter(raw_template=FOLDED, exclude_input_prompt=True, exclude_output_prompt=True)
-    exporter.renderer = renderer
-    body, _ = exporter.from_notebook_node(nbformat.reads(text, as_version=4))
-    return body
-
-
-def highlighted(source: str) -> str:
-    return highlight(source, PythonLexer(), HtmlFormatter())
 
 
 def around(path: str, chapters: list[str]) -> str:

@@ -287,6 +287,18 @@ def table2(sub: Parser) -> None:
     table1(sub)
 
 
+def causes(sub: Parser) -> None:
+    """Find out what makes synthetic pairs help a segmenter, one change at a time.
+
+    minipig causes                  three seeds: nine hours on one core
+    minipig causes --seeds 21       one of them, for a process of its own
+    """
+    number(sub, "--seeds", "seeds of phantoms to work on now", shown="21 22 23", nargs="+")
+    option(sub, "--out", "results", "runs/causes", type=Path, metavar="FOLDER")
+    option(sub, "--work", "weights and samples", shown="OUT/work", type=Path, metavar="FOLDER")
+    device(sub)
+
+
 def lab(sub: Parser) -> None:
     """Rank guide rules, samplers and networks: with ideal networks, then with trained ones.
 
@@ -341,7 +353,7 @@ def course(sub: Parser) -> None:
     switch(sub, "--solutions", "with --student: write solutions and slides, too")
 
 
-COMMANDS = (demo, train, sample, prepare, phantoms, table1, table2, lab, bench, course)
+COMMANDS = (demo, train, sample, prepare, phantoms, table1, table2, causes, lab, bench, course)
 
 
 def described(text: str, note: str) -> dict:

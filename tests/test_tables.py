@@ -41,7 +41,7 @@ from minipig.evidence.tables.hypotheses import (
 from minipig.evidence.tables.protocol import Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest
 from minipig.evidence.tables.runner import run_table
-from minipig.evidence.tables.table2 import training_set
+from minipig.evidence.tables.sources import training_set
 from minipig.evidence.tables.text import hypotheses_text, table_text, verdict
 from minipig.training.loop import fit
 from minipig.unet import PairedUNet

@@ -16,6 +16,7 @@ TURN, STRETCH, SHIFT = 15.0, 0.1, 0.06
 # elastic shift: its root mean square, and the length over which it varies, as shares of the width
 BEND, ROUGH = 0.03, 0.12
 CONTRAST, BRIGHTNESS, GAMMA = 0.15, 0.08, 0.15  # largest changes
+DEFORMED = "classical_"  # how the names of deformed pairs begin
 
 
 def augment(pairs: Pairs, n: int, seed: int, flip: int | None) -> Pairs:
@@ -39,7 +40,7 @@ def augment(pairs: Pairs, n: int, seed: int, flip: int | None) -> Pairs:
         gain, offset, gamma = (rng.uniform(-a, a) for a in (CONTRAST, BRIGHTNESS, GAMMA))
         lit = (1 + gain) * np.clip(bent, 0, 1) ** np.exp(gamma) + offset * (bent > 0.02)
         images.append(2 * np.clip(lit, 0, 1) - 1)
-    names = [f"classical_{i:05d}.png" for i in range(n)]
+    names = [f"{DEFORMED}{i:05d}.png" for i in range(n)]
     patients = [pairs.patients[i % len(pairs)] for i in range(n)]
     masks, images = (torch.from_numpy(np.stack(part)[:, None]) for part in (masks, images))
     return Pairs(masks, images.float(), names, patients)

@@ -15,7 +15,7 @@ from typing import Callable
 from torch import Tensor, nn
 
 from minipig.data.pairs import Pairs
-from minipig.evidence.methods import joint, latent, pig, seg_guided, unconditional
+from minipig.evidence.methods import joint, latent, pig, seg_guided, told, unconditional
 from minipig.evidence.methods.batch import Batch, signs
 from minipig.evidence.methods.controlnet import ControlNet
 from minipig.extras.solvers import SOLVERS
@@ -63,6 +63,8 @@ NETWORKS = {
     "model_y-clean": Network(paired, seg_guided.loss),
     "model_y-matched": Network(paired, pig.matched_loss, ("guider",), guided=True),
     "model_y-weighted": Network(paired, pig.weighted_loss, ("guider",), guided=True),
+    "guider-told": Network(told.build, told.told(model_x_loss), data=told.with_flag),
+    "model_y-told": Network(told.build, told.told(seg_guided.loss), data=told.with_flag),
     "control": Network(lambda settings, frozen: ControlNet(frozen), seg_guided.loss, ("slice",)),
     "autoencoder": Network(
         lambda settings: latent.Autoencoder(), latent.autoencoder_loss, finalise=latent.fit_scale
@@ -125,6 +127,9 @@ METHODS = {
     "PIG-finished-fewer": Method(PIG_CLEAN, finished_masks, steps=16),  # at no more calls than PIG
     "PIG-matched-oldmasks": Method(("model_y-matched",), seg_guided.draw),
     "joint-wide": Method(("joint-wide",), joint.draw),
+    # told whether a training pair is deformed
+    "SegGuidedDif-told": Method(("model_y-told",), told.draw_seg_guided),
+    "PIG-told": Method(("guider-told", "model_y-told"), told.draw_pig),
     # the released code: its guide, its loss, and both
     "PIG-binarised": Method(PIG_MATCHED, partial(pig.draw, rule=Binarised())),
     "PIG-thresholded": Method(PIG_MATCHED, partial(pig.draw, rule=Binarised(window=1))),

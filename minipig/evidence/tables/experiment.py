@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from minipig.data.checks import held_out
 from minipig.data.files import load_checkpoint, locked, save_checkpoint
 from minipig.data.pairs import Pairs
+from minipig.data.phantoms import phantoms
 from minipig.evidence.methods.batch import Batch
 from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS, NETWORKS, Method, Network
@@ -41,6 +43,7 @@ class Experiment:
     device: torch.device
     methods: dict[str, Method] = field(default_factory=lambda: METHODS)
     networks: dict[str, Network] = field(default_factory=lambda: NETWORKS)
+    judge: Path | None = None  # the judge's file; default: judge.pt in `results`
 
     def __post_init__(self):
         p = self.protocol
@@ -66,6 +69,8 @@ class Experiment:
             key["steps"] *= self.networks[name].times
         if p.deformed:
             key["deformed"] = p.deformed
+        if p.others:
+            key["others"] = p.others
         if p.schedule != "linear":  # the committed records of the linear schedule lack this
             key["schedule"] = p.schedule
         return digest(key)
@@ -113,8 +118,10 @@ class Experiment:
         p = self.protocol
         kind = self.networks[name]
         known = fold.train
+        if p.others:
+            known = known + phantoms(p.others, p.size, held_out("generators", p.seed))
         if p.deformed:
-            known = known + augment(fold.train, p.deformed, p.seed, p.mirror_axis)
+            known = known + augment(known, p.deformed, p.seed, p.mirror_axis)
         pairs = kind.data(known, *parents)
         guider = parents[0] if kind.guided else None
         training = Training(kind.times * p.steps, p.batch, p.rate, seed=seed)

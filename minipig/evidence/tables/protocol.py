@@ -11,8 +11,10 @@ from minipig.data.phantoms import phantoms
 from minipig.schedule import SCHEDULES, Schedule
 from minipig.training.config import SETTINGS
 
-OLDER_PROTOCOL = {"schedule": "linear"}  # settings that older records do not name
-LOWEST = dict(seed=0, deformed=0, judge_seed=0, folds=2, measured=2, reference=2, synthetic=2)
+OLDER_PROTOCOL = {"schedule": "linear", "others": 0}  # settings that older records do not name
+LOWEST = dict(
+    seed=0, deformed=0, others=0, judge_seed=0, folds=2, measured=2, reference=2, synthetic=2
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Protocol:
     batch: int = SETTINGS["cpu"]["batch"]
     rate: float = SETTINGS["cpu"]["rate"]
     deformed: int = 0  # classical deformations that the networks are also trained on
+    others: int = 0  # further phantoms that the networks, but no segmenter, are trained on
     synthetic: int = 2048  # pairs of each generator in Table 2
     # segmenters
     segmenter_steps: int = 300

@@ -111,15 +111,17 @@ def configuration(protocol: Protocol) -> dict:
     return asdict(protocol) | {"data": Path(protocol.data).name}
 
 
-def provenance(experiment: Experiment) -> dict:
+def provenance(experiment: Experiment, *others: Experiment) -> dict:
     """Where the numbers come from: configuration, seeds, versions, machine, commit, seconds.
+
+    Configuration and seeds are those of the first; the seconds are those of all.
 
     The commit is that of the table; each record names its own. The seconds are summed by kind of
     record; for samples they are those of the last time that some were drawn.
     """
     p = experiment.protocol
     seconds: dict[str, float] = {}
-    for records in experiment.records:
+    for records in (r for one in (experiment, *others) for r in one.records):
         for name, record in records.units.items():
             kind = name.split("/")[0]
             seconds[kind] = round(seconds.get(kind, 0) + record["seconds"], 1)

@@ -25,14 +25,14 @@ SPREAD = 16  # directions of the learnt features that `fd_spread` counts alike
 def load_judge(experiment: Experiment, fold: Fold | None) -> SegmentationUNet:
     """The segmenter that judges pairs and gives the learnt features; trained if there is none yet.
 
-    Phantoms (fold None): trained on fresh ones, and saved in half precision as RESULTS/judge.pt.
+    Phantoms (fold None): trained on fresh ones, and saved in half precision, see Experiment.
     Real data: trained on the fold's training pairs, so that copies of them score well. Raises
     ValueError if the file was made with other settings.
     """
     p = experiment.protocol
     seed = held_out("table1-judge", p.judge_seed)
     if fold is None:
-        path = experiment.results / "judge.pt"
+        path = experiment.judge or experiment.results / "judge.pt"
         settings = dict(pairs=p.judge_pairs, size=list(p.size))
     else:
         path = experiment.work / f"fold_{fold.number}" / "judge.pt"

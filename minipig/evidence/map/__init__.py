@@ -1,0 +1,1 @@
+"""The lab: guide rules, walks and networks, ranked at equal budget."""

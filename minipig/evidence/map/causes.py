@@ -1,0 +1,135 @@
+"""What could make pairs pay, one change at a time: the pilot of the map, on seeds of its own."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+
+from minipig.evidence.map.cells import Cell, found
+from minipig.evidence.methods.registry import METHODS
+from minipig.evidence.metrics import interval
+from minipig.evidence.tables.hypotheses import INDEPENDENT
+from minipig.evidence.tables.protocol import Protocol
+from minipig.evidence.tables.text import columns
+
+SEEDS = (21, 22, 23)
+GENERATORS = ("SegGuidedDif", "PIG")  # one model_y; the masks of the first are training masks
+# how generators are trained, where it is not as for the tables
+SETUPS = {
+    "as-tables": {},
+    "deformed-3000": dict(deformed=8192, steps=3000),
+    "3000": dict(steps=3000),
+    "deformed": dict(deformed=8192),
+    "deformed-6000": dict(deformed=8192, steps=6000),
+    "others-2500": dict(deformed=8192, steps=3000, others=2100),
+    "others-5000": dict(deformed=8192, steps=3000, others=4600),
+    "deformed-9000": dict(deformed=8192, steps=9000),
+}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A change; what it changes, and what into: SETUP/SOURCE, where {} is each generator."""
+
+    name: str
+    before: str
+    after: str
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """(the generator, or the source if it is none; before; after), each with its setup."""
+        names = GENERATORS if "{}" in self.before + self.after else [self.before.split("/")[1]]
+        for name in names:
+            yield name, self.before.format(name), self.after.format(name)
+
+
+CAUSES = (
+    # data and length
+    Cause("3,000 steps for 1,000", "as-tables/{}", "3000/{}"),
+    Cause("8,192 deformed pairs", "as-tables/{}", "deformed/{}"),
+    Cause("3,000 steps, with these", "deformed/{}", "deformed-3000/{}"),
+    Cause("6,000 for 3,000 steps", "deformed-3000/{}", "deformed-6000/{}"),
+    Cause("9,000 for 3,000 steps", "deformed-3000/{}", "deformed-9000/{}"),
+    Cause("told which are deformed", "deformed-3000/{}", "deformed-3000/{}-told"),
+    Cause("2,500 phantoms for 400", "deformed-3000/{}", "others-2500/{}"),
+    Cause("5,000 phantoms for 400", "deformed-3000/{}", "others-5000/{}"),
+    # the samples
+    Cause("samples mirrored", "deformed-3000/{}", "deformed-3000/{}-flipped"),
+    Cause("samples deformed", "deformed-3000/{}", "deformed-3000/{}-deformed"),
+    Cause("samples of middle agreement", "deformed-3000/{}", "deformed-3000/{}-middle"),
+    # how real and other pairs are mixed
+    Cause("half of each batch real", "deformed-3000/{}", "deformed-3000/{}-half"),
+    Cause("real pairs last", "deformed-3000/{}", "deformed-3000/{}-first"),
+    Cause("half of each batch real", "deformed-3000/classical", "deformed-3000/classical-half"),
+    Cause("real pairs last", "deformed-3000/classical", "deformed-3000/classical-first"),
+    # the guide rule
+    Cause("the rule sign", "deformed-3000/PIG", "deformed-3000/PIG-sign"),
+    Cause("the rule matched", "deformed-3000/PIG", "deformed-3000/PIG-matched"),
+    # beside classical augmentation
+    Cause("a generator's as well", "deformed-3000/classical", "deformed-3000/classical+{}"),
+    Cause("twice as many", "deformed-3000/classical", "deformed-3000/classical-more"),
+)
+
+
+def cells(seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
+    """Every experiment that the causes need, the most used ones first."""
+    n = Protocol.synthetic
+    sources: dict[str, list[str]] = {setup: list(GENERATORS) for setup in SETUPS}
+    sources["deformed-3000"] += ["real", "fresh"]
+    for cause in CAUSES:
+        for _, *both in cause.rows():
+            for setup, source in (place.split("/") for place in both):
+                sources[setup].append(source)
+    made = []
+    for setup, names in sources.items():
+        counts = {"real": 0, "classical-more": 2 * n}
+        rows = tuple((name, counts.get(name, n)) for name in dict.fromkeys(names))
+        judged = tuple(name for name in dict.fromkeys(names) if name in METHODS)
+        for seed in seeds:
+            made.append(Cell(setup, replace(Protocol(seed=seed), **SETUPS[setup]), rows, judged))
+    return made
+
+
+def collected(out: Path, work: Path, made: list[Cell]) -> dict[str, dict[str, dict]]:
+    """What is recorded: {SETUP/SOURCE: {seed: {"dice": [...], "agreement": ..., ...}}}."""
+    values: dict[str, dict[str, dict]] = {}
+    for cell in made:
+        for source, value in found(cell, out, work).items():
+            values.setdefault(f"{cell.name}/{source}", {})[str(cell.protocol.seed)] = value
+    return values
+
+
+def effects(values: dict[str, dict[str, dict]]) -> list[dict]:
+    """Of each cause and generator: Dice before and after, and their difference, paired by seed.
+
+    {"cause", "of", "before", "after", "difference", "interval": 95 %, "seeds"}, over the seeds that
+    have both; none if no seed has.
+    """
+    rows = []
+    for cause in CAUSES:
+        for of, *both in cause.rows():
+            before, after = (values.get(place, {}) for place in both)
+            seeds = [s for s in before if "dice" in before[s] and "dice" in after.get(s, {})]
+            if not seeds:
+                continue
+            old, new = (np.array([part[s]["dice"] for s in seeds]) for part in (before, after))
+            low, high = interval(new - old, INDEPENDENT)
+            found = dict(cause=cause.name, of=of, before=old.mean(), after=new.mean())
+            found |= dict(difference=(new - old).mean(), interval=[low, high], seeds=seeds)
+            rows.append(found)
+    return rows
+
+
+def effects_text(rows: list[dict]) -> str:
+    """The effects as a table, Dice in percent."""
+    lines = [["", "of", "before", "after", "difference (95 %)", "seeds"]]
+    for row in rows:
+        low, high = (100 * bound for bound in row["interval"])
+        change = f"{100 * row['difference']:+.1f}"
+        if np.isfinite(low):
+            change += f" ({low:+.1f} to {high:+.1f})"
+        dice = [f"{100 * row[key]:.1f}" for key in ("before", "after")]
+        lines.append([row["cause"], row["of"], *dice, change, str(len(row["seeds"]))])
+    text = columns(lines)
+    text.append(f"{len(rows)} differences: about one in twenty would seem certain by chance")
+    return "\n".join(text)

@@ -1,0 +1,117 @@
+"""Experiments on phantoms of several seeds; each seed is a replica with patients of its own."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from minipig.data.checks import held_out
+from minipig.data.files import claim_folder
+from minipig.data.pairs import Pairs
+from minipig.data.phantoms import phantoms
+from minipig.evidence import metrics
+from minipig.evidence.judge import pair_agreement
+from minipig.evidence.tables.experiment import Experiment
+from minipig.evidence.tables.protocol import OLDER_PROTOCOL, Fold, Protocol
+from minipig.evidence.tables.records import digest
+from minipig.evidence.tables.runner import configuration
+from minipig.evidence.tables.table1 import load_judge
+from minipig.evidence.tables.table2 import segment, segment_unit
+from minipig.training.held_out import HeldOut
+
+BATCH = 64  # noisy pairs of a held-out loss that are computed together
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The first fold of a protocol on phantoms, with some rows of Table 2: (source, pairs).
+
+    judged: methods whose samples are judged as well.
+    """
+
+    name: str
+    protocol: Protocol
+    rows: tuple[tuple[str, int], ...]
+    judged: tuple[str, ...] = ()
+
+    def experiment(self, out: Path, work: Path, device: torch.device) -> Experiment:
+        """Its experiment in OUT/seed_S/NAME, S the protocol's seed; the judge is OUT/judge.pt."""
+        seed = f"seed_{self.protocol.seed}"
+        judge = out / "judge.pt"
+        return Experiment(self.protocol, out / seed / self.name, work / seed, device, judge=judge)
+
+    def units(self) -> list[tuple]:
+        """Its records: (function that makes one, function that names it, their arguments)."""
+        seeds = range(self.protocol.segmenter_seeds)
+        rows = [(segment, segment_unit, (*row, seed)) for row in self.rows for seed in seeds]
+        return rows + [(quality, quality_unit, (method,)) for method in self.judged]
+
+
+def quality_unit(experiment: Experiment, fold: Fold, method: str) -> tuple[str, str]:
+    """The name and the key of the record of a method's quality."""
+    p = experiment.protocol
+    key = dict(samples=experiment.samples_key(fold, method), measured=p.measured)
+    return f"quality/{method}", digest(key | dict(judge=[p.judge_pairs, p.judge_steps]))
+
+
+def quality(experiment: Experiment, fold: Fold, method: str) -> dict:
+    """The record of a method's samples and networks.
+
+    agreement: of masks and slices, by the judge. nearer: the share of samples nearer to a training
+    slice than to a fresh one, of equally many; 1/2 by chance. losses: of each network, on fresh
+    phantoms.
+    """
+    p = experiment.protocol
+    fresh = phantoms(len(fold.train), p.size, held_out("table1-unknown", fold.number))
+
+    def work(pairs: Pairs) -> dict:
+        losses = {}
+        for name in experiment.methods[method].networks:
+            kind = experiment.networks[name]
+            parents = [experiment.network(fold, parent) for parent in kind.parents]
+            guider = parents[0] if kind.guided else None
+            unseen, known = (kind.data(part, *parents) for part in (fresh, fold.train))
+            unsaved = experiment.work / "no file"
+            measured = HeldOut(unseen, known, kind.loss, unsaved, p.noise_schedule, guider)
+            losses[name] = measured.measure(experiment.network(fold, name), BATCH)
+        return {
+            "agreement": pair_agreement(load_judge(experiment, None), pairs),
+            "nearer": metrics.share_nearer(pairs.images, fold.train.images, fresh.images),
+            "losses": losses,
+        }
+
+    unit = quality_unit(experiment, fold, method)
+    pairs = partial(experiment.samples, fold, method, p.measured)
+    return experiment.records[fold.number].make(*unit, work, pairs=pairs)
+
+
+def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> None:
+    """Make the missing records of these cells. If it is interrupted, the same call goes on."""
+    todo = []
+    for cell in cells:
+        experiment = cell.experiment(out, work, device)
+        claim_folder(experiment.results, configuration(cell.protocol), defaults=OLDER_PROTOCOL)
+        todo += [(experiment, function, arguments) for function, _, arguments in cell.units()]
+    for experiment, function, arguments in tqdm(todo, "map", unit="record", disable=None):
+        function(experiment, experiment.folds[0], *arguments)
+
+
+def found(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
+    """What is recorded of a cell.
+
+    {source: {"dice": on fresh phantoms, one a segmenter, "agreement": ..., "seconds": ...}}, only
+    sources of which every segmenter is there.
+    """
+    experiment = cell.experiment(out, work, torch.device("cpu"))
+    (fold, *_), (records, *_) = experiment.folds, experiment.records
+    values: dict[str, dict] = {}
+    for function, unit, arguments in cell.units():
+        record = records.find(*unit(experiment, fold, *arguments))
+        source = values.setdefault(arguments[0], {})
+        if record and function is segment:
+            source.setdefault("dice", []).append(record["fresh"]["dice"])
+        elif record:
+            source |= {key: record[key] for key in ("agreement", "nearer", "losses")}
+    return values

@@ -1,0 +1,247 @@
+"""What makes pairs pay: the causes in miniature, resumed; the sources and networks they need."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from minipig.data.phantoms import phantoms
+from minipig.evidence.judge import score_pairs
+from minipig.evidence.map import causes, runner
+from minipig.evidence.map.causes import CAUSES, SETUPS, cells, effects, effects_text
+from minipig.evidence.map.runner import run_causes
+from minipig.evidence.methods import told
+from minipig.evidence.methods.batch import Batch
+from minipig.evidence.methods.classical import augment
+from minipig.evidence.methods.registry import METHODS
+from minipig.evidence.tables import sources, table2
+from minipig.evidence.tables.experiment import Experiment
+from minipig.evidence.tables.protocol import Protocol
+from minipig.evidence.tables.sources import parts, real_segmenter, training_set
+from minipig.guider import NoisyPair, model_x_loss
+from minipig.schedule import Schedule
+from minipig.seeds import SampleNoise, generator
+from minipig.segmentation import predict, scores
+from minipig.training.loop import fit
+from minipig.unet import PRESETS
+
+CPU = torch.device("cpu")
+SMALL = Protocol(
+    seed=21,
+    pairs=20,
+    size=(16, 16),
+    preset="tiny",
+    steps=2,
+    batch=4,
+    synthetic=4,
+    segmenter_steps=3,
+    segmenter_batch=4,
+    measured=4,
+    test=4,
+    judge_pairs=4,
+    judge_steps=2,
+)
+SHOWN = ("told which are deformed", "2,500 phantoms for 400", "real pairs last", "twice as many")
+
+
+@pytest.fixture(autouse=True)
+def short_walks(monkeypatch):
+    for name, method in METHODS.items():
+        monkeypatch.setitem(METHODS, name, replace(method, steps=2))
+
+
+@pytest.fixture
+def miniature(monkeypatch):
+    """The cells of four causes, with a few pairs and steps in the place of thousands."""
+
+    def small(seeds=(21, 22)):
+        made = []
+        for cell in whole(seeds):
+            p = replace(SMALL, seed=cell.protocol.seed)
+            p = replace(
+                p, deformed=cell.protocol.deformed // 2048, others=cell.protocol.others // 700
+            )
+            rows = tuple((source, n // 512) for source, n in cell.rows)
+            made.append(replace(cell, protocol=p, rows=rows))
+        return made
+
+    whole = causes.cells
+    monkeypatch.setattr(causes, "CAUSES", tuple(c for c in CAUSES if c.name in SHOWN))
+    monkeypatch.setattr(causes, "SETUPS", {k: SETUPS[k] for k in ("deformed-3000", "others-2500")})
+    monkeypatch.setattr(runner, "cells", small)
+    return small
+
+
+def test_causes_are_computed_once_and_told(miniature, tmp_path, monkeypatch, capsys):
+    first = run_causes(tmp_path, tmp_path / "work", CPU, [21])
+    assert {tuple(row["seeds"]) for row in first["effects"]} == {("21",)}
+    result = run_causes(tmp_path, tmp_path / "work", CPU)
+    assert json.loads((tmp_path / "causes.json").read_text()) == json.loads(json.dumps(result))
+    assert {row["cause"] for row in result["effects"]} == set(SHOWN)
+    assert {tuple(row["seeds"]) for row in result["effects"]} == {("21", "22")}
+    record = result["rows"]["deformed-3000/PIG-told"]["21"]
+    assert len(record["dice"]) == 2 and set(record["losses"]) == {"guider-told", "model_y-told"}
+    assert 0 <= record["agreement"] <= 1 and 0 <= record["nearer"] <= 1
+    line = capsys.readouterr().out.splitlines()[-2]
+    assert line.split()[:4] == ["twice", "as", "many", "classical"] and line.endswith(" 2")
+
+    def never(*_, **__):
+        raise AssertionError("computed again")
+
+    for place in ("experiment.fit", "table2.train_segmenter"):
+        monkeypatch.setattr(f"minipig.evidence.tables.{place}", never)
+    again = run_causes(tmp_path, tmp_path / "work", CPU)
+    assert again["rows"] == result["rows"]
+    with pytest.raises(ValueError, match="--seeds cannot be 4; choose from 21, 22, 23"):
+        run_causes(tmp_path, tmp_path / "work", CPU, [4])
+
+
+def test_an_effect_is_the_mean_difference_over_the_seeds_that_have_both():
+    rng = np.random.default_rng(0)
+    before, after = rng.random((3, 2)), rng.random((3, 2))
+    values = {
+        "deformed-3000/PIG": {str(s): {"dice": before[s].tolist()} for s in range(3)},
+        "deformed-3000/PIG-sign": {str(s): {"dice": after[s].tolist()} for s in range(3)},
+        "deformed-3000/PIG-matched": {"0": {}, "1": {"dice": [0.5, 0.7]}},
+    }
+    sign, matched = effects(values)
+    assert (sign["cause"], sign["of"], sign["seeds"]) == ("the rule sign", "PIG", ["0", "1", "2"])
+    assert sign["difference"] == pytest.approx((after - before).mean())
+    test = stats.ttest_1samp((after - before).mean(1), 0).confidence_interval(0.95)
+    assert sign["interval"] == pytest.approx(list(test))
+    assert matched["difference"] == pytest.approx(0.6 - before[1].mean())
+    assert "(" not in effects_text([matched]).splitlines()[1]  # one seed has no interval
+
+
+def test_every_cause_changes_one_thing():
+    for cause in CAUSES:
+        (setup, source), (other, changed) = (p.split("/") for p in (cause.before, cause.after))
+        assert (setup == other) != (source == changed), cause
+        different = SETUPS[setup].items() ^ SETUPS[other].items()
+        assert len({name for name, _ in different}) <= 1, cause
+    of_pig = [rows for cause in CAUSES for rows in cause.rows() if "PIG" in rows[0]]
+    assert len(of_pig) == len({after for _, _, after in of_pig})
+
+
+def test_the_causes_have_seeds_of_their_own():
+    folders = [cell.name for cell in cells()]
+    assert len(folders) == 3 * len(SETUPS)
+    assert {cell.protocol.seed for cell in cells()} == {21, 22, 23}
+
+
+# --- what a segmenter learns from
+
+
+@pytest.mark.parametrize(
+    "source, expected",
+    [
+        (
+            "classical+PIG-sign-middle-deformed-half",
+            ("PIG-sign", ["-middle", "-deformed"], "-half"),
+        ),
+        ("SegGuidedDif-flipped", ("SegGuidedDif", ["-flipped"], "")),
+        ("classical-first", ("classical", [], "-first")),
+        ("PIG-finished-fewer", ("PIG-finished-fewer", [], "")),
+    ],
+)
+def test_a_source_is_read_part_by_part(source, expected):
+    assert parts(source) == expected
+
+
+def test_samples_of_middle_agreement_are_neither_the_best_nor_the_worst(tmp_path):
+    experiment = Experiment(SMALL, tmp_path, tmp_path / "work", CPU)
+    fold = experiment.folds[0]
+    drawn = phantoms(40, SMALL.size, seed=4)
+    kept = sources.middle(experiment, fold, lambda n: drawn.subset(range(n)), 20)
+    dice = scores(predict(real_segmenter(experiment, fold), drawn.images), drawn.masks)["dice"]
+    chosen = [drawn.names.index(name) for name in kept.names]
+    assert chosen == sorted(set(chosen)) and len(chosen) == 20
+    others = [i for i in range(40) if i not in chosen]
+    below = [i for i in others if dice[i] <= dice[chosen].min()]
+    above = [i for i in others if dice[i] >= dice[chosen].max()]
+    assert len(below) >= 10 and len(above) >= 10 and set(below) | set(above) == set(others)
+
+
+def test_half_of_each_batch_is_real_if_real_pairs_are_repeated(tmp_path):
+    experiment = Experiment(SMALL, tmp_path, tmp_path / "work", CPU)
+    fold = experiment.folds[0]
+    pairs = training_set(experiment, fold, "classical-half", 3 * len(fold.train))
+    real = [name in fold.train.names for name in pairs.names]
+    assert np.mean(real) == 0.5
+    alone = training_set(experiment, fold, "classical-first", 5)
+    assert torch.equal(alone.images, augment(fold.train, 5, SMALL.seed, -2).images)
+
+
+def test_real_pairs_come_last_and_go_on_from_the_same_network(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(net, loss, pairs, training, *rest, **more):
+        start = {name: w.clone() for name, w in net.state_dict().items()}
+        seen.append((pairs.names, training.steps, start, net))
+        return fit(net, loss, pairs, training, *rest, **more)
+
+    monkeypatch.setattr("minipig.evidence.judge.fit", spy)
+    experiment = Experiment(SMALL, tmp_path, tmp_path / "work", CPU)
+    fold = experiment.folds[0]
+    table2.segment(experiment, fold, "classical-first", 4, 0)
+    (first, steps, start, _), (last, more, middle, _) = seen
+    assert not set(first) & set(last) and last == fold.train.names
+    assert (steps, more) == (2, 1)  # of three
+    assert any(not torch.equal(start[name], middle[name]) for name in start)
+    assert score_pairs(seen[1][3], fold.test)["dice"] >= 0
+
+
+# --- what networks learn from
+
+
+def test_others_teach_generators_alone(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(net, loss, pairs, *rest, **more):
+        seen.append(pairs)
+        return fit(net, loss, pairs, *rest, **more)
+
+    monkeypatch.setattr("minipig.evidence.tables.experiment.fit", spy)
+    few = Experiment(SMALL, tmp_path / "few", tmp_path / "work", CPU)
+    many = Experiment(replace(SMALL, others=8, deformed=3), tmp_path / "many", few.work, CPU)
+    fold = many.folds[0]
+    assert few.network_key(fold, "guider") != many.network_key(fold, "guider")
+    many.network(fold, "guider")
+    (pairs,) = seen
+    assert len(pairs) == len(fold.train) + 8 + 3
+    others = set(pairs.patients) - set(fold.train.patients)
+    assert len(others) == 2 and not others & set(fold.test.patients)
+    given = many.samples(fold, "SegGuidedDif", 2)
+    assert torch.equal(given.masks, fold.train.masks[:2])  # and the masks are training masks
+    assert training_set(many, fold, "real", 0) is fold.train
+
+
+def test_networks_are_told_which_pairs_are_deformed_and_sampled_as_if_none():
+    real = phantoms(4, (16, 16), seed=4)
+    pairs = told.with_flag(real + augment(real, 4, 0, -2))
+    x0, y0 = pairs[:]
+    assert torch.equal(x0[:, :1], (real + augment(real, 4, 0, -2))[:][0])
+    assert torch.equal(x0[:, 1].mean((1, 2)), torch.tensor([-1.0] * 4 + [1.0] * 4))
+    net = told.build(PRESETS["tiny"])
+    pair = NoisyPair.draw(x0, y0, Schedule.linear(), generator("test"))
+    guides = []
+
+    def watched(z, t, guide):
+        guides.append(guide)
+        return net(z, t, guide)
+
+    loss = told.told(model_x_loss)(watched, pair)
+    (guide,) = guides
+    assert torch.equal(guide[:, 1:], x0[:, 1:]) and torch.equal(guide[:, :1], pair.yt)
+    expected = net(pair.xt[:, :1], pair.t, guide)
+    assert loss.item() == pytest.approx((pair.eps_1[:, :1] - expected).square().mean().item())
+    guides.clear()
+    noise = SampleNoise(0, range(2))
+    batch = Batch(noise, (16, 16), x0[:2, :1], Schedule.linear(), steps=2)
+    for draw, networks in ((told.draw_pig, 2), (told.draw_seg_guided, 1)):
+        x, y = draw(*[watched] * networks, batch)
+        assert x.shape == y.shape == (2, 1, 16, 16)
+    assert guides and all((guide[:, 1:] == -1).all() for guide in guides)

@@ -46,7 +46,7 @@ MIXES = ("-half", "-first")
 
 @cache
 def real_segmenter(experiment: Experiment, fold: Fold):
-    """A segmenter of the fold's real pairs, which chooses samples; Table 2 has it in no row."""
+    """A segmenter of the fold's real pairs, which chooses samples; no row is scored by it."""
     p = experiment.protocol
     training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, seed=p.seed)
     return train_segmenter(fold.train, training, experiment.device, label="a segmenter to choose")
@@ -62,31 +62,39 @@ def parts(source: str) -> tuple[str, list[str], str]:
     return method, changes, mix
 
 
-def training_set(experiment: Experiment, fold: Fold, source: str, n: int) -> Pairs:
-    """The fold's real pairs, and n more of a source ("classical+PIG": 2n more).
+def more_pairs(experiment: Experiment, fold: Fold, source: str, n: int) -> Pairs:
+    """The n pairs of a source: a method's samples, changed as CHANGES say, or one of these.
 
-    real: no more; classical, classical-more: augmented; classical-upright: without mirroring;
-    fresh: other phantoms; or a method's samples, changed as CHANGES say. "-half": the real pairs
-    are repeated until they are as many; "-first": the real pairs are left out, since `segment`
-    lets them follow.
+    fresh: other phantoms; classical and classical-more: augmented pairs; classical-upright: without
+    mirroring.
     """
     p = experiment.protocol
-    method, changes, mix = parts(source)
-    if method == "real":
-        return fold.train
+    method, changes, _ = parts(source)
     if method == "fresh":
-        more = phantoms(n, p.size, held_out("table2-fresh", fold.number))
-    elif method in ("classical", "classical-more", "classical-upright"):
-        axis = None if method == "classical-upright" else p.mirror_axis
-        more = augment(fold.train, n, p.seed, axis)
-    else:
-        drawn = partial(experiment.samples, fold, method)
-        for change in changes:
-            drawn = partial(CHANGES[change], experiment, fold, drawn)
-        more = drawn(n)
+        return phantoms(n, p.size, held_out("table2-fresh", fold.number))
+    if method in ("classical", "classical-more"):
+        return augment(fold.train, n, p.seed, p.mirror_axis)
+    if method == "classical-upright":
+        return augment(fold.train, n, p.seed, flip=None)
+    drawn = partial(experiment.samples, fold, method)
+    for change in changes:
+        drawn = partial(CHANGES[change], experiment, fold, drawn)
+    return drawn(n)
+
+
+def training_set(experiment: Experiment, fold: Fold, source: str, n: int) -> Pairs:
+    """What a segmenter learns from: the fold's real pairs, and n more ("classical+...": 2n more).
+
+    "-half": the real pairs are repeated until they are about as many as the others; "-first": they
+    are left out, since they follow in `table2.segment`.
+    """
+    real = fold.train
+    if source == "real":
+        return real
+    more = more_pairs(experiment, fold, source, n)
     if source.startswith(CLASSICAL):
-        more = augment(fold.train, n, p.seed, p.mirror_axis) + more
-    if mix == "-first":
+        more = more_pairs(experiment, fold, "classical", n) + more
+    if source.endswith("-first"):
         return more
-    times = max(1, len(more) // len(fold.train)) if mix == "-half" else 1
-    return fold.train.subset(list(range(len(fold.train))) * times) + more
+    times = max(1, len(more) // len(real)) if source.endswith("-half") else 1
+    return real.subset(list(range(len(real))) * times) + more

@@ -15,10 +15,10 @@ other:
   segmentation  the network that the pairs are for
   seeds         randomness as a function of a key
 
-plot draws; cli and commands are the command line. The folders: worlds (finite, gaussian: exact
-worlds for the proof, and ideal networks), extras (second-order solvers, a faster network,
-completions), data (phantoms, folders of pairs), training (the loop, runs), evidence (the paper's
-tables, the lab, benchmarks).
+plot draws; cli and commands are the command line. The folders: worlds (for the proof, and with
+ideal networks), extras (second-order solvers, a faster network, completions), data (phantoms,
+folders of pairs), training (the loop, runs), evidence (the paper's tables, the lab, benchmarks),
+course (the notebooks, wherever minipig is installed).
 
 Four pairs from the model in the repository:
 
@@ -32,12 +32,12 @@ Four pairs from the model in the repository:
 Two networks of your own, on phantoms (or any Pairs of masks and slices):
 
 >>> from minipig import PRESETS, Clean, PairedUNet, PairModel, Schedule, Training
->>> from minipig import fit, model_x_loss, model_y_loss, phantoms
+>>> from minipig import fit, loss_of, model_x_loss, phantoms
 >>> pairs, rule = phantoms(16, size=(16, 16)), Clean()
 >>> model_x, model_y = PairedUNet(**PRESETS["tiny"]), PairedUNet(**PRESETS["tiny"])
 >>> for x in fit(model_x, model_x_loss, pairs, Training(steps=3, seed=0)):
 ...     pass
->>> for y in fit(model_y, lambda net, p: model_y_loss(net, p, rule), pairs, Training(3, seed=1)):
+>>> for y in fit(model_y, loss_of(rule), pairs, Training(steps=3, seed=1)):
 ...     pass
 >>> pair = PairModel(x.average, y.average, Schedule.linear(), rule)
 >>> masks, slices = next(sample(pair, n=2, size=(16, 16), steps=4))
@@ -53,10 +53,10 @@ HOME = {
     "PairedUNet": "unet",
     "PRESETS": "unet",
     "model_x_loss": "guider",
-    "model_y_loss": "guider",
     "PairModel": "sampler",
     "sample": "sampler",
     "Clean": "rules",
+    "loss_of": "rules",
     "phantoms": "data.phantoms",
     "Training": "training.loop",
     "fit": "training.loop",

@@ -29,8 +29,8 @@ RULES = {
     "augmented": "the mask at noise level t/2",
     "sign": "trained as clean, sampled with the sign of x0_hat",
     "binarised": "trained as matched, sampled with x0_hat smoothed and thresholded",
-    "lesion-weighted": "matched, with the loss weights of the released code",
-    "strength": "classifier-free guidance of weight 2",
+    "lesion-weighted": "as matched, trained with the loss weights of the released code",
+    "strength": "trained on clean masks, some of them blank; guidance of weight 2",
     "dithered": "trained as clean, sampled with binary masks that average to x0_hat",
 }
 OWN = {"FILE.py:CLASS": "your own class, with the methods train and sample"}
@@ -44,13 +44,13 @@ SCHEDULES = {
     "cosine": "the schedule of Nichol and Dhariwal 2021",
 }
 FORMATS = {
-    "float32": "of 32 bits",
-    "bfloat16": "of 16 bits where that loses little: faster on most GPUs and some processors",
+    "float32": "32 bits",
+    "bfloat16": "16 bits where that loses little: faster on most GPUs and some processors",
 }
 CHANNELS = {"red": "the first channel", "green": "the second channel", "blue": "the third channel"}
 KEEP = {
-    "best": "of the step with the lowest loss on held-out patients, for each network",
-    "last": "of the last step",
+    "best": "those of the step with the lowest loss on held-out patients, for each network",
+    "last": "those of the last step",
 }
 LAYOUTS = {
     "busi": "BUSI: benign/benign (1).png, benign/benign (1)_mask.png",
@@ -115,7 +115,8 @@ def switch(sub: Parser, name: str, what: str) -> None:
 
 
 def size(sub: Parser, sides: str, default=None, shown=None) -> None:
-    option(sub, "--size", f"64 or 48x64: height by width, {sides}", default, shown, type=parse_size)
+    what = f"64, or height by width as 48x64; {sides}"
+    option(sub, "--size", what, default, shown, type=parse_size)
 
 
 def schedule(sub: Parser) -> None:
@@ -141,7 +142,6 @@ def pair_model(sub: Parser) -> None:
     number(sub, "--steps", "training steps of each network", shown="the preset's")
     number(sub, "--batch", "pairs in a training step", shown="the preset's")
     number(sub, "--rate", "peak learning rate", shown="the preset's", type=float)
-    number(sub, "--pairs", "number of phantoms, those held out included", 400)
 
 
 # one function a command: its docstring is what --help shows, its body adds the options
@@ -155,12 +155,14 @@ def demo(sub: Parser) -> None:
     minipig demo --solver dpm++2m --sampling-steps 25 --out runs/fast
     """
     pair_model(sub)
-    what = "64 pairs of a tiny network, without judge and segmenters"
+    number(sub, "--pairs", "number of phantoms", 400)
+    what = "only 64 pairs of a tiny network, 15 steps each; no judge, no segmenters"
     switch(sub, "--quick", what)
     number(sub, "--synthetic", "number of pairs to sample", 400)
     option(sub, "--solver", "how to sample", "ddim", choices=SOLVERS)
     number(sub, "--sampling-steps", "from 1 to 1024", 50)
     output(sub, "runs/demo, or runs/quick")
+    sub.set_defaults(**dict.fromkeys(("preset", "synthetic", "solver", "sampling_steps")))
 
 
 def train(sub: Parser) -> None:
@@ -173,15 +175,16 @@ def train(sub: Parser) -> None:
     """
     option(sub, "--data", "phantom, or a folder of pairs", "phantom")
     pair_model(sub)
+    number(sub, "--pairs", "number of phantoms, those held out included", 400)
     what = "go on from this run's weights, with its settings and a third of its rate"
     option(sub, "--from", what, type=Path, metavar="RUN", dest="start")
     share = dict(type=float, metavar="SHARE")
     number(sub, "--holdout", "part of the patients not trained on", 0.1, **share)
-    option(sub, "--keep", "weights to sample with", "last", choices=KEEP)
-    switch(sub, "--mirror", "mirror pairs left to right, with probability 1/2 (not phantoms)")
+    option(sub, "--keep", "which weights to sample with", "last", choices=KEEP)
+    switch(sub, "--mirror", "mirror half of the pairs left to right (wrong for phantoms)")
     number(sub, "--accumulate", "compute each batch in N parts, to save memory", 1)
     switch(sub, "--compile", "compile the networks: minutes at the start, then faster steps")
-    option(sub, "--format", "arithmetic", shown="the faster one here", choices=FORMATS)
+    option(sub, "--format", "number format", shown="the faster one here", choices=FORMATS)
     switch(sub, "--recompute", "less memory, more time; used anyway if memory is short")
     output(sub, "runs/DATA")
     names = "data preset rule schedule pairs holdout keep mirror seed".split()
@@ -195,13 +198,13 @@ def sample(sub: Parser) -> None:
     minipig sample runs/mine --rule sign --agreement --out runs/mine/sign
     """
     sub.add_argument("run", type=Path, metavar="RUN", help="folder of a trained run")
-    number(sub, "-n", "pairs in --out at the end; those already there are kept", 64)
+    number(sub, "-n", "how many pairs --out shall hold; those already there count", 64)
     option(sub, "--solver", "how to sample", "ddim", choices=SOLVERS)
     number(sub, "--sampling-steps", "from 1 to 1024", shown="256, 25 or 15, by the solver")
     option(
         sub,
         "--rule",
-        "another rule trained alike, such as sign for clean",
+        "another, if trained alike as clean and sign are",
         shown="the run's",
         values=RULES | OWN,
     )
@@ -233,8 +236,9 @@ def prepare(sub: Parser) -> None:
     option(sub, "--patient", what, shown="each image is a patient", metavar="REGEX")
     number(sub, "--threshold", "pixels above N are lesion", shown="masks must have two values")
     number(sub, "--label", "pixels of value N are lesion, of masks with several labels")
-    option(sub, "--channel", "of colours", shown="their luminance", choices=CHANNELS)
-    size(sub, "fit pairs into this size", shown="as they are")
+    what = "the one to use of colour images"
+    option(sub, "--channel", what, shown="their luminance", choices=CHANNELS)
+    size(sub, "pairs are fitted in", shown="as they are")
     for name, what in (
         ("--invert", "lesion is dark in the masks"),
         ("--merge", "join an image's masks"),
@@ -262,15 +266,15 @@ def table1(sub: Parser) -> None:
     """
     option(sub, "--data", "phantom, or a folder of pairs", "phantom")
     size(sub, "multiples of 8", "32")
-    number(sub, "--pairs", "number of phantoms used as the real set", 500)
+    number(sub, "--pairs", "number of phantoms used as the real set", shown=500)
     number(sub, "--steps", "training steps of each network", 1000)
     schedule(sub)
     number(sub, "--batch", "pairs in a training step", 64)
     number(sub, "--rate", "peak learning rate", 0.001, type=float)
     number(sub, "--deformed", "number of deformed pairs added to the training pairs", 0)
-    number(sub, "--synthetic", "pairs of each generator in table 2", 2048)
-    number(sub, "--segmenter-steps", "training steps of each segmenter in table 2", 300)
-    number(sub, "--judge-seed", "seed of the judge, the segmenter used to measure", 0)
+    number(sub, "--synthetic", "pairs of each generator (table 2)", 2048)
+    number(sub, "--segmenter-steps", "training steps of each segmenter (table 2)", 300)
+    number(sub, "--judge-seed", "seed of the judge, a segmenter that measures (table 1)", 0)
     number(sub, "--folds", "folds to compute now", shown="0 1 2 3 4", nargs="+")
     option(sub, "--rows", "rows to compute now, such as PIG", shown="all", nargs="+", metavar="ROW")
     output(sub, "runs/tables/DATA", "seed of the phantoms, or of a folder's folds")
@@ -302,7 +306,7 @@ def causes(sub: Parser) -> None:
 def lab(sub: Parser) -> None:
     """Rank guide rules, samplers and networks: with ideal networks, then with trained ones.
 
-    minipig lab --quick                               ideal networks: seconds
+    minipig lab --quick                               ideal networks: a minute
     minipig lab --rule my_rule.py:Mine --quick        your rule beside blank, matched and clean
     minipig lab --rule my_rule.py:Mine --seeds 0      also trained, with one seed: an hour
     """
@@ -377,7 +381,11 @@ def parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 if it succeeds, 2 after one line on standard error if it cannot."""
-    args = parser().parse_args(argv)
+    top = parser()
+    args, unknown = top.parse_known_args(argv)
+    if unknown:
+        top.prog += f" {args.command}"
+        top.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.line = shlex.join(["minipig", *(sys.argv[1:] if argv is None else argv)])
     if isinstance(sys.stdout, io.TextIOWrapper):
         # file names may not be valid UTF-8; a log gets each line at once

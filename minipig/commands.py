@@ -45,11 +45,13 @@ from minipig.training.devices import (
 from minipig.training.film import write_film
 from minipig.training.run import load_pair, train_pair
 from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
-from minipig.training.speed import Speed
+from minipig.training.speed import Speed, check_parts
 from minipig.training.start import load_start, weights_of
 from minipig.worlds.verdict import BESIDE
 
 HOLDOUT = 0.1  # share of the patients that train keeps out
+# what --quick chooses, unless an option says another
+QUICK = dict(preset="tiny", steps=270, synthetic=64, solver="quick", sampling_steps=15)
 
 
 def given(args: argparse.Namespace, kind: type) -> dict:
@@ -72,8 +74,9 @@ def pair_config(args: argparse.Namespace) -> Config:
 def demo(args: argparse.Namespace, device: torch.device) -> list[Path]:
     out = args.out or Path("runs/quick" if args.quick else "runs/demo")
     if args.quick:
-        args.preset, args.synthetic, args.solver, args.sampling_steps = "tiny", 64, "quick", 15
-        args.steps = args.steps or 270
+        for name, value in QUICK.items():
+            if getattr(args, name) is None:
+                setattr(args, name, value)
     run_demo(out, Demo(pair_config(args), **given(args, Demo)), device)
     metrics = "" if args.quick else " metrics.json,"
     pictures = "samples.png, figure_3.png, method.png"
@@ -86,6 +89,7 @@ def train(args: argparse.Namespace, device: torch.device) -> list[Path]:
     config = start.go_on(**given(args, Config)) if start else pair_config(args)
     find_rule(config.rule)  # raises before data are read
     check_counts(1, accumulate=args.accumulate)
+    check_parts(config.batch, args.accumulate)  # raises before anything is written
     out = args.out or Path("runs") / Path(config.data).name
     pairs, held_out = load_data(config)
     kept = f" (and {len(held_out)} held out)" if held_out else ""
@@ -158,9 +162,9 @@ def draw_phantoms(args: argparse.Namespace, device: torch.device) -> None:
 
 def table(args: argparse.Namespace, device: torch.device) -> list[Path]:
     out = args.out or Path("runs/tables") / Path(args.data).name
-    names = ("data", "pairs", "size", "steps", "batch", "rate", "deformed", "synthetic")
-    names += ("segmenter_steps", "seed", "judge_seed", "schedule")
-    protocol = Protocol(**{name: getattr(args, name) for name in names})
+    settings = given(args, Protocol)
+    settings.pop("folds", None)  # the option says which folds, the protocol how many
+    protocol = Protocol(**settings)
     number = int(args.command[-1])
     run_table(number, protocol, out, args.work or out / "work", device, args.folds, args.rows)
     print(f"written to {out}/{args.command}.json")
@@ -263,6 +267,8 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{only}; start {args.command} without torchrun")
         if getattr(args, "data", None) not in (None, "phantom"):
             args.data = str(Path(args.data).resolve())  # one folder, however it is spelled
+            if getattr(args, "pairs", None) is not None:
+                raise ValueError("--pairs is a number of phantoms; leave it out with --data FOLDER")
         if ".py:" in (getattr(args, "rule", None) or ""):
             path, _, name = args.rule.rpartition(":")
             args.rule = f"{Path(path).resolve()}:{name}"

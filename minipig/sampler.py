@@ -20,12 +20,19 @@ from minipig.seeds import SampleNoise
 
 @dataclass
 class PairModel:
-    """Two denoisers, the schedule they were trained on, and a guide rule."""
+    """Two denoisers, the schedule they were trained on (else ValueError), and a guide rule."""
 
     model_x: Denoiser
     model_y: Denoiser
     schedule: Schedule
     rule: GuideRule
+
+    def __post_init__(self):
+        for model in (self.model_x, self.model_y):
+            if getattr(model, "predict", "eps") == "v" and model.schedule != self.schedule:
+                raise ValueError(
+                    f"a network has {model.schedule}, PairModel {self.schedule}; give the same"
+                )
 
     @property
     def guided_y(self) -> Denoiser:

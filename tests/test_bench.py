@@ -106,7 +106,8 @@ def test_a_failing_row_is_reported_and_the_others_are_measured(monkeypatch, tmp_
     assert seen == [0, 1, 1, 2, 2]  # a failed row is not repeated
     assert report["rows"].keys() == {SMALL.name, other.name}
     assert report["rows"][SMALL.name]["seconds"] == [1, 2, 1, 2]
-    message = "ValueError: unknown network 'nonsense' in the bench"
+    known = ", ".join(("plain", *SPEEDS))
+    message = f"ValueError: unknown network nonsense; choose one of {known}"
     assert report["failed"] == {BROKEN.name: message}
     assert json.loads(out.read_text()) == report
     assert f"{BROKEN.name} failed: ValueError" in capsys.readouterr().out

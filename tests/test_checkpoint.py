@@ -198,9 +198,9 @@ def test_checkpoints_of_other_trainings_are_refused(tmp_path, short):
     path = tmp_path / "net.ckpt"
     state = short[1]
     save_checkpoint(path, state)
-    with pytest.raises(ValueError, match="net.ckpt was made with steps = 12; use that, or another"):
+    with pytest.raises(ValueError, match="net.ckpt was made with steps = 12, not "):
         train(path, replace(SHORT, steps=41))
-    with pytest.raises(ValueError, match="net.ckpt was made with batch = 4, seed = 0; use that"):
+    with pytest.raises(ValueError, match="made with batch = 4, not 5; seed = 0, not 1: use that"):
         train(path, replace(SHORT, batch=5, seed=1))
     with pytest.raises(ValueError, match="net.ckpt was made from other pairs"):
         train(path, SHORT, pairs=11)

@@ -109,7 +109,7 @@ def test_seeds_are_numbered_and_end(use):
     seeds = HELD_OUT[use]
     assert held_out(use) == seeds[0] and held_out(use, len(seeds) - 1) == seeds[-1]
     for number in (-1, len(seeds)):
-        message = f"{use}: give a number from 0 to {len(seeds) - 1}, not {number}"
+        message = f"{use}: the number must be from 0 to {len(seeds) - 1}, not {number}"
         with pytest.raises(ValueError, match=re.escape(message)):
             held_out(use, number)
 

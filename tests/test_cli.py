@@ -66,7 +66,7 @@ def test_defaults_are_those_of_the_package():
     assert pair_config(parsed("train")) == Config(holdout=0.1)
     for name in ("table1", "table2"):
         options = given(parsed(name), Protocol)
-        assert set(options) >= {"data", "pairs", "size", "steps", "deformed", "seed", "judge_seed"}
+        assert set(options) >= {"data", "size", "steps", "deformed", "seed", "judge_seed"}
         assert Protocol(**options) == Protocol()
     assert parsed("lab").schedule == LAB.schedule == Protocol().schedule
 
@@ -220,3 +220,11 @@ def test_help_answers_within_a_second(command):
         if seconds[-1] < 1:
             break
     assert min(seconds) < 1
+
+
+def test_an_unknown_option_points_to_the_help_of_its_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--foo"])
+    assert stop.value.code == 2
+    told = "minipig: unrecognized arguments: --foo; help: minipig train --help\n"
+    assert capsys.readouterr().err == told

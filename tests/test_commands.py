@@ -25,6 +25,7 @@ from minipig.evidence import demo, judge
 from minipig.evidence.lab import runner as lab
 from minipig.evidence.lab import variants
 from minipig.evidence.tables.protocol import Protocol
+from minipig.guider import model_x_loss
 from minipig.training import curves
 from minipig.training import run as training_run
 from minipig.training.run import load_pair
@@ -144,6 +145,37 @@ def test_a_quick_demo_ends_with_samples_and_says_what_it_left_out(tmp_path, caps
     assert "quick" in refused(capsys, *[word for word in command if word != "--quick"])
 
 
+def test_an_option_beside_quick_is_kept(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(commands, "run_demo", lambda out, demo, device: asked.append(demo))
+    monkeypatch.setattr(commands, "write_report", lambda *_: tmp_path)
+    for line in ("--quick", "--quick --synthetic 7 --preset cpu --solver ddim --steps 9"):
+        assert run("demo", *line.split(), "--out", tmp_path) == 0
+    quick, mine = asked
+    assert (quick.synthetic, quick.pair.preset, quick.pair.steps) == (64, "tiny", 270)
+    assert (quick.solver, quick.sampling_steps) == ("quick", 15)
+    assert (mine.synthetic, mine.pair.preset, mine.pair.steps) == (7, "cpu", 9)
+    assert (mine.solver, mine.sampling_steps) == ("ddim", 15)
+
+
+def test_a_training_says_from_which_step_it_goes_on(tmp_path, capfd, monkeypatch):
+    command = ["train", *TINY, "--pairs", 8, "--holdout", 0, "--out", tmp_path]
+
+    def stopped(net, pair):
+        if pair.t.sum() and len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(1)
+        return model_x_loss(net, pair)
+
+    seen = []
+    monkeypatch.setattr(training_run, "model_x_loss", stopped)
+    assert run(*command) == 130
+    monkeypatch.undo()
+    capfd.readouterr()
+    assert run(*command) == 0
+    assert "training model_x: goes on from step 2" in capfd.readouterr().err
+
+
 def test_train_and_sample_on_a_folder(trained, capsys):
     five = sampled(trained, trained / "five", "-n", 5, "--batch", 2)
     assert five.size == (16, 16) and len(five) == 5 and (trained / "five" / "figure_3.png").exists()
@@ -216,9 +248,9 @@ def test_sizes_that_are_not_square(tmp_path):
 
 
 @pytest.mark.parametrize("preset, size", [("gpu", (128, 128)), ("paper", (512, 512))])
-def test_large_presets_take_two_training_and_two_sampling_steps(tmp_path, preset, size):
+def test_large_presets_take_a_training_step_and_two_sampling_steps(tmp_path, preset, size):
     """At their full size, one pair at a time."""
-    options = "--steps 2 --batch 1 --pairs 2 --holdout 0".split()
+    options = "--steps 1 --batch 1 --pairs 2 --holdout 0".split()
     assert run("train", "--preset", preset, *options, "--out", tmp_path) == 0
     assert run("sample", tmp_path, "-n", 1, "--sampling-steps", 2, "--batch", 1) == 0
     assert PairFolder(tmp_path / "samples").size == size
@@ -500,6 +532,9 @@ def refused(capsys, *args) -> str:
         ("train --holdout 1.5", "holdout must be at least 0 and below 1, not 1.5"),
         ("train --pairs 0", "pairs must be at least 1, not 0"),
         ("train --seed -1", "seed must be at least 0, not -1"),
+        ("train --batch 2 --accumulate 4", "2 pairs are too few for 4 parts"),
+        ("train --data D --pairs 3", "--pairs is a number of phantoms; leave it out"),
+        ("table2 --data D --pairs 3", "--pairs is a number of phantoms; leave it out"),
         ("train --accumulate 0", "accumulate must be at least 1, not 0"),
         ("train --device warp", "device 'warp' cannot be used here"),
         ("demo --sampling-steps 0", "sampling steps must be from 1 to 1024, not 0"),
@@ -515,6 +550,7 @@ def refused(capsys, *args) -> str:
 def test_bad_arguments(tmp_path, capsys, monkeypatch, command, message):
     monkeypatch.chdir(tmp_path)
     assert message in refused(capsys, *command.split(), "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("steps", [0, 1025])
@@ -549,7 +585,10 @@ def test_another_configuration_in_the_same_folder(trained, folder, capsys):
     command = ["train", "--data", folder, *TINY, "--holdout", 0.25, "--out", trained]
     line = refused(capsys, *command, "--rate", 0.5)
     message = "was made with another configuration (rate 0.002 there, 0.5 here); give another --out"
-    assert message in line
+    assert f"{message}, or go on from this run: --from {trained}" in line
+    line = refused(capsys, *command, "--schedule", "cosine")  # which could not go on
+    assert "(schedule 'linear' there, 'cosine' here); give another --out" in line
+    assert "--from" not in line
 
 
 def test_the_same_pairs_under_another_name_are_the_same_run(tmp_path, capsys, monkeypatch):
@@ -608,7 +647,7 @@ def test_the_folder_one_is_in_gives_the_run_its_name(tmp_path, monkeypatch, caps
 
 def test_folders_of_others_are_left_alone(trained, folder, tmp_path, capsys):
     line = refused(capsys, "sample", trained, "--out", folder)
-    assert "contains other pairs" in line
+    assert "is a folder of pairs, not of results" in line
     line = refused(capsys, "phantoms", "--out", folder)
     assert f"{folder} contains pairs; give a new --out" in line
     (tmp_path / "config.json").write_text("[]")

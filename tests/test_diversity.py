@@ -37,7 +37,7 @@ def test_each_fault_lowers_what_should_fall(real):
 
 
 def test_too_few_points_and_other_features_are_refused(real):
-    with pytest.raises(ValueError, match="5 neighbours need more than 5 and 2000 points"):
+    with pytest.raises(ValueError, match="needs sets of more than 5 points; there are 5 and 2000"):
         diversity(real[:5], real)
     with pytest.raises(ValueError, match="features must be"):
         diversity(real[:, :2], real)

@@ -178,7 +178,7 @@ def test_a_killed_training_ends_with_the_same_measurements(tmp_path, killed_at):
 
 def test_other_pairs_are_refused(tmp_path):
     trained(tmp_path / "x", fit(network(), model_x_loss, KNOWN, Training(2, batch=4)))
-    with pytest.raises(ValueError, match="x was made from other pairs; use those, or another"):
+    with pytest.raises(ValueError, match="other pairs than those given now; give the former"):
         measured(tmp_path / "x", OTHERS.subset(range(len(OTHERS) - 1)))
 
 
@@ -246,7 +246,7 @@ def test_the_choice_is_part_of_the_configuration(runs):
     known, others = load_data(config)
     with pytest.raises(ValueError, match=re.escape("(keep 'best' there, 'last' here)")):
         train_pair(runs["best"], config, known, torch.device("cpu"), held_out=others)
-    with pytest.raises(ValueError, match="keep must be best or last, not first"):
+    with pytest.raises(ValueError, match="unknown keep first; choose one of best, last"):
         replace(CONFIG, keep="first")
     with pytest.raises(ValueError, match="--keep best needs held-out patients; give --holdout"):
         replace(CONFIG, keep="best", holdout=0.0)
@@ -259,5 +259,5 @@ def test_measurements_that_are_lost_are_not_begun_anew(runs, tmp_path, monkeypat
     (run / "model_y.best").unlink()
     config = replace(CONFIG, keep="best", rule="matched")
     known, others = load_data(config)
-    with pytest.raises(ValueError, match="model_y.best is missing; delete model_y.ckpt to train"):
+    with pytest.raises(ValueError, match="y.best is missing; restore it, or delete model_y.ckpt"):
         train_pair(run, config, known, torch.device("cpu"), held_out=others)

@@ -168,6 +168,15 @@ def test_a_denoiser_is_any_callable():
     assert torch.allclose(slices, 0.5 * masks, atol=1e-5)
 
 
+def test_networks_of_another_schedule_are_refused():
+    net = PairedUNet(**PRESETS["tiny"], schedule=Schedule.cosine())
+    with pytest.raises(ValueError, match="a network has .*cosine.*, PairModel .*linear"):
+        PairModel(net, net, Schedule.linear(), Clean())
+    PairModel(net, net, Schedule.cosine(), Clean())
+    paper = PairedUNet(**PRESETS["tiny"] | {"predict": "eps"}, schedule=Schedule.cosine())
+    PairModel(paper, paper, Schedule.linear(), Clean())  # it answers with eps: no schedule in it
+
+
 def test_a_walk_from_outside_the_package_is_a_solver():
     """The mask first, over all levels, by a guider that sees no slice; then the slice."""
     seen = []

@@ -226,9 +226,9 @@ def test_phantoms_for_measuring_are_nobody_elses():
     assert all(len(HELD_OUT[f"table{use}"]) >= Protocol.folds for use in PER_FOLD)
     with pytest.raises(ValueError, match=r"seed 5101 is kept for testing \(table2-test\)"):
         Protocol(seed=5101)
-    with pytest.raises(ValueError, match="table2-fresh: give a number from 0 to 99, not 100"):
+    with pytest.raises(ValueError, match="table2-fresh: the number must be from 0 to 99, not 100"):
         Protocol(folds=101)
-    with pytest.raises(ValueError, match="table1-judge: give a number from 0 to 99, not 100"):
+    with pytest.raises(ValueError, match="table1-judge: the number must be from 0 to 99, not 100"):
         Protocol(judge_seed=100)
 
 

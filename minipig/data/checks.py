@@ -1,5 +1,7 @@
 """Checks of counts and seeds; the seeds of the held-out phantoms are listed here."""
 
+from typing import Iterable
+
 # Only the judge and the ceiling train on these phantoms, each on those of its own seeds.
 HELD_OUT = {
     "demo-fresh": range(1001, 1002),  # the ceiling: as many real pairs as synthetic ones
@@ -25,7 +27,8 @@ def held_out(use: str, number: int = 0) -> int:
     """
     seeds = HELD_OUT[use]
     if not 0 <= number < len(seeds):
-        raise ValueError(f"{use}: give a number from 0 to {len(seeds) - 1}, not {number}")
+        last = len(seeds) - 1
+        raise ValueError(f"{use}: the number must be from 0 to {last}, not {number}")
     return seeds[number]
 
 
@@ -34,6 +37,12 @@ def check_seed(seed: int) -> None:
     for use, seeds in HELD_OUT.items():
         if seed in seeds:
             raise ValueError(f"seed {seed} is kept for testing ({use}); give another --seed")
+
+
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise ValueError if `value` is none of the known ones."""
+    if value not in known:
+        raise ValueError(f"unknown {name} {value}; choose one of {', '.join(known)}")
 
 
 def check_counts(low: int, **counts: int) -> None:

@@ -108,7 +108,7 @@ def load_checkpoint(path: Path, keys: set[str]) -> dict:
     missing = ", ".join(sorted(keys - state.keys() if isinstance(state, dict) else keys))
     if missing:
         problem = f"{path} is not a checkpoint of minipig: {missing} missing"
-        raise ValueError(f"{problem}; delete it to start again")
+        raise ValueError(f"{problem}; delete it, and it is made again from the start")
     return state
 
 
@@ -130,7 +130,7 @@ def claim_folder(
     ours = json.loads(json.dumps(config))
     if not path.exists():
         if (folder / "manifest.csv").exists():
-            problem = f"{folder} contains other pairs"
+            problem = f"{folder} is a folder of pairs, not of results"
             raise ValueError(f"{problem}; give another {option}")
         versions = {"python": platform.python_version(), "torch": torch.__version__}
         named = {"content": content} if content else {}

@@ -103,7 +103,7 @@ def find_pairs(src: Path, layout: Layout) -> PairTable:
             told, notes = read_patients(src, names)
             table.patients, table.notes = dict(zip(images, told)), notes
         except ValueError as error:
-            table.notes.append(f"not used: {error}")
+            table.notes.append(f"manifest.csv is not used: {error}")
     return table
 
 

@@ -21,7 +21,8 @@ def diversity(samples: np.ndarray, real: np.ndarray, k: int = 5) -> dict[str, fl
     """
     samples, real = checked_features(samples, real)
     if min(len(samples), len(real)) <= k:
-        raise ValueError(f"{k} neighbours need more than {len(samples)} and {len(real)} points")
+        few = f"there are {len(samples)} and {len(real)}"
+        raise ValueError(f"{k=} needs sets of more than {k} points; {few}")
     apart = cdist(samples, real)
     around_sample, around_real = (radii(points, k) for points in (samples, real))
     return {

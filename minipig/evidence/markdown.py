@@ -6,7 +6,6 @@ from typing import Iterable
 import numpy as np
 
 from minipig.evidence.metrics import BETTER
-from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.text import lines_of
 
 # what people call the measures and the rows
@@ -40,18 +39,14 @@ NAMES = {
 
 
 def table_markdown(
-    table: int,
-    rows: dict[str, dict[str, list[float]]],
-    keys: Iterable[str] | None = None,
-    seeds: int = Protocol.segmenter_seeds,
-    parts: float = Protocol.folds,
+    table: int, rows: dict[str, dict[str, list[float]]], keys: Iterable[str] | None = None
 ) -> str:
     """A table of results in words, in bold the best that a method reached.
 
     keys: the measures to show, of either part of the table. Rows of real pairs are no method, and
     rows of fewer folds than others do not compete.
     """
-    lines = lines_of(table, rows, seeds, parts, keys)
+    lines = lines_of(table, rows, keys=keys)
     bold = set()
     for column, key in enumerate(lines[0]):
         most = max((len(row.get(key, [])) for row in rows.values()), default=0)

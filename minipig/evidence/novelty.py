@@ -38,18 +38,19 @@ def novelty(samples: Pairs, known: Pairs, strangers: Pairs) -> dict[str, float]:
 def verdict(found: dict[str, float]) -> str:
     """One sentence on the result of `novelty`."""
     shares = (
-        f"{found['nearer']:.0%} of the samples are nearer to a training slice than to strangers' "
-        f"({found['chance']:.0%} ± {found['error']:.0%} by chance), "
-        f"{found['close']:.0%} nearer than any stranger is"
+        f"{found['nearer']:.0%} of samples are nearer to a training slice than to a stranger's "
+        f"({found['chance']:.0%} ± {found['error']:.0%} by chance), and {found['close']:.0%} "
+        "nearer to one than any stranger's slice"
     )
+    look = "look at nearest.png before you share"
     if found["strangers"] < FEWEST:
-        few = f"{found['strangers']} held-out patients are too few to tell"
-        return f"{shares}: {few}; look at nearest.png before you share"
+        few = f"{found['strangers']} held-out patients are too few to tell copies"
+        return f"{few}; {look} [{shares}]"
     if found["close"] > 0.5:
-        return f"{shares}: the model repeats training slices; look at nearest.png before you share"
+        return f"the model repeats training slices; {look} [{shares}]"
     if found["nearer"] > found["chance"] + 2 * found["error"]:
-        return f"{shares}: the model leans towards them; look at nearest.png before you share"
-    return f"{shares}: no copying is seen, which is no proof of privacy; look at nearest.png"
+        return f"the model leans towards its training slices; {look} [{shares}]"
+    return f"no copying is seen, which is no proof of privacy; {look} [{shares}]"
 
 
 def with_mirrored(pairs: Pairs) -> Pairs:

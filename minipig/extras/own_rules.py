@@ -79,7 +79,9 @@ def check_rule(rule: GuideRule) -> GuideRule:
     """
     methods = [getattr(rule, method, None) for method in ("train", "sample")]
     if isinstance(rule, type) or not all(map(callable, methods)):
-        raise ValueError(f"{rule!r} is not an object with the methods train and sample")
+        problem = f"{rule!r} is not an object with the methods train and sample"
+        remedy = f"; give {rule.__name__}(), not the class" if isinstance(rule, type) else ""
+        raise ValueError(problem + remedy)
     draw = generator("checked rule")
     schedule = Schedule.linear()
     x0, y0, x, y = torch.randn(4, 2, 1, 32, 32, generator=draw)

@@ -133,12 +133,16 @@ class Checkpoint:
         """Raise ValueError if the state is of other settings, pairs or schedule."""
         theirs = state["training"]
         if theirs != self.training:
-            differ = [f"{k} = {v}" for k, v in theirs.items() if self.training.get(k) != v]
+            ours = self.training
+            differ = [
+                f"{k} = {v}, not {ours.get(k)}" for k, v in theirs.items() if ours.get(k) != v
+            ]
             raise ValueError(
-                f"{self.path} was made with {', '.join(differ)}; use that, or another folder"
+                f"{self.path} was made with {'; '.join(differ)}: use that, or another folder"
             )
         if state["data"] != self.data:
-            raise ValueError(f"{self.path} was made from other pairs; use those, or another folder")
+            problem = f"{self.path} was made from other pairs than those given now"
+            raise ValueError(f"{problem}; give the former, or another folder")
         if "schedule" in state:
             schedule = Schedule(state["schedule"]["beta"][1:], state["schedule"]["name"])
         else:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from minipig.data.checks import check_counts, check_seed
+from minipig.data.checks import check_choice, check_counts, check_seed
 from minipig.data.folder import PairFolder
 from minipig.data.pairs import Pairs, split
 from minipig.data.phantoms import phantoms
@@ -52,14 +52,10 @@ class Config:
             raise ValueError(f"rate must be above 0, not {self.rate}")
         if not 0 <= self.holdout < 1:
             raise ValueError(f"holdout must be at least 0 and below 1, not {self.holdout}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(
-                f"unknown schedule {self.schedule}; choose one of {', '.join(SCHEDULES)}"
-            )
+        check_choice("schedule", self.schedule, SCHEDULES)
         if self.keep == "best" and self.holdout == 0:
             raise ValueError("--keep best needs held-out patients; give --holdout 0.1 or so")
-        if self.keep not in ("best", "last"):
-            raise ValueError(f"keep must be best or last, not {self.keep}")
+        check_choice("keep", self.keep, ("best", "last"))
         if self.data == "phantom":
             check_seed(self.seed)
 

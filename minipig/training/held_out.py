@@ -44,8 +44,8 @@ class HeldOut:
         if self.path.exists():
             saved = load_checkpoint(self.path, {"data", "losses", "weights"})
             if saved["data"] != self.data:
-                problem = f"{self.path} was made from other pairs"
-                raise ValueError(f"{problem}; use those, or another folder")
+                problem = f"{self.path} was made from other pairs than those given now"
+                raise ValueError(f"{problem}; give the former, or another folder")
             self.losses, self.weights = saved["losses"], saved["weights"]
 
     @property
@@ -89,8 +89,9 @@ class HeldOut:
             for progress in steps:
                 step = progress.step
                 if step > every and not self.losses:
-                    remedy = f"delete {self.path.with_suffix('.ckpt').name} to train it again"
-                    raise ValueError(f"{self.path} is missing; {remedy}, or use another folder")
+                    checkpoint = self.path.with_suffix(".ckpt").name
+                    remedy = f"restore it, or delete {checkpoint} to train again"
+                    raise ValueError(f"{self.path} is missing; {remedy}")
                 if step not in self.losses and (step % every == 0 or step == progress.steps):
                     self.add(step, self.measure(progress.average, batch), progress.average)
                 latest = self.losses.get(step, latest)

@@ -92,7 +92,7 @@ def fit(
     layers; FloatingPointError if a loss or gradient is not finite.
     """
     schedule = schedule or Schedule.linear()
-    check_parts(training.batch, speed)
+    check_parts(training.batch, speed.accumulate)
     if getattr(model, "predict", "eps") == "v" and model.schedule != schedule:
         raise ValueError(f"the network has {model.schedule}, fit {schedule}; give both the same")
     average = copy.deepcopy(model).eval().requires_grad_(False)
@@ -184,6 +184,8 @@ def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
     # closing: an interrupted training is saved
     with closing(steps), tqdm(desc=label, disable=quiet, leave=False) as bar:
         for progress in steps:
+            if bar.n == 0 and 1 < progress.step < progress.steps and not quiet:
+                bar.write(f"{label}: goes on from step {progress.step}", file=sys.stderr)
             bar.total = progress.steps
             bar.update(progress.step - bar.n)
             on_cpu = next(progress.model.parameters()).device.type == "cpu"

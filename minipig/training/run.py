@@ -60,7 +60,7 @@ def train_pair(
     if first:
         versioned = {"rule_version": version} if version else {}
         remedy = "--out"
-        if (folder / "pair.pt").exists():
+        if (folder / "pair.pt").exists() and load_start(folder).fits(config):
             remedy = f"--out, or go on from this run: --from {folder} and another --out"
         claim_folder(folder, asdict(config) | versioned, remedy, OLDER, content)
     wait_for_all()
@@ -137,7 +137,7 @@ def load_pair(
     if rule and trained_as(name_of(rule)) != trained_as(name_of(config.rule)):
         raise ValueError(
             f"{folder} was trained with the rule {config.rule}; {rule} needs its own training: "
-            f"minipig train --rule {rule}"
+            f"repeat its train command with --rule {rule} and another --out"
         )
     for net in nets:
         net.to(device, memory_format=torch.channels_last)  # samples faster

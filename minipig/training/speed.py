@@ -37,9 +37,9 @@ def laid_out(model: nn.Module, speed: Speed) -> nn.Module:
     return recomputing(channels_last(model, bool(speed.channels_last)), bool(speed.recompute))
 
 
-def check_parts(batch: int, speed: Speed) -> None:
+def check_parts(batch: int, accumulate: int) -> None:
     """Raise ValueError if a batch has fewer pairs than parts."""
-    parts = speed.accumulate * rank()[1]
+    parts = accumulate * rank()[1]
     if batch < parts:
         raise ValueError(
             f"{batch} pairs are too few for {parts} parts (processes x --accumulate); "

@@ -9,6 +9,7 @@ from minipig.data.pairs import Pairs
 from minipig.training.config import OLDER, Config, network
 from minipig.unet import PairedUNet
 
+OF_NETWORKS = ("preset", "schedule")  # settings that a training which goes on cannot change
 GO_ON = 1 / 3  # the learning rate of a training that goes on, as a share of the one before
 
 
@@ -54,11 +55,15 @@ class Start:
         before = self.config
         config = replace(before, rate=GO_ON * before.rate, start=weights_of(self.folder))
         config = replace(config, **options)
-        for name in ("preset", "schedule"):
+        for name in OF_NETWORKS:
             if getattr(config, name) != getattr(before, name):
                 problem = f"{self.folder} has networks of --{name} {getattr(before, name)}"
                 raise ValueError(f"{problem}, not {getattr(config, name)}; leave --{name} out")
         return config
+
+    def fits(self, config: Config) -> bool:
+        """Whether a training of this configuration could go on from the run's networks."""
+        return all(getattr(config, name) == getattr(self.config, name) for name in OF_NETWORKS)
 
     def refuse(self, pairs: Pairs, held_out: Pairs | None) -> None:
         """Raise ValueError if an image to learn was held out, or one to hold out was learnt."""
@@ -71,8 +76,9 @@ class Start:
                 raise ValueError(f"{problem} and would now be {now}; {remedy}")
 
 
-def load_start(folder: Path) -> Start:
+def load_start(folder: Path | str) -> Start:
     """Read a finished run. Raises FileNotFoundError or ValueError that says what to do."""
+    folder = Path(folder)
     path = folder / "pair.pt"
     if not path.exists():
         raise FileNotFoundError(missing(folder))

@@ -17,6 +17,9 @@ from minipig.sampler import PairModel
 from minipig.schedule import Schedule
 from minipig.worlds.gaussian import BLIND, Show
 
+ROWS = 400  # pixels of a batch that f_mean is asked for at a time
+NODES = 101  # values of eps_1 between which a rule's guide is interpolated
+
 
 class Mixture:
     """x0 on K levels (K, C, H, W) of probability prior (K,); y0 ~ N(f(x0), spread^2).
@@ -111,7 +114,9 @@ class Mixture:
                 return self.eps_y(yt, t, self._mean(posterior, self.means))
             if (t != t[0]).any():
                 raise ValueError("the ideal model_y of a rule needs one t for a whole batch")
-            return self.eps_y(yt, t, self.f_mean(guide, yt, int(t[0]), shown))
+            parts = zip(yt.split(ROWS), shown.split(ROWS))  # small enough for a processor's cache
+            f_mean = torch.cat([self.f_mean(guide, y, int(t[0]), x) for y, x in parts])
+            return self.eps_y(yt, t, f_mean)
 
         return PairModel(model_x, model_y, self.schedule, rule)
 
@@ -127,10 +132,10 @@ class Mixture:
 
         return PairModel(self.pair("joint").model_y, mask_net, self.schedule, Show("clean"))
 
-    def f_mean(self, rule: GuideRule, yt: Tensor, t: int, shown: Tensor, nodes=101) -> Tensor:
+    def f_mean(self, rule: GuideRule, yt: Tensor, t: int, shown: Tensor) -> Tensor:
         """E[f(x0) | guide = shown, y_t] of an ideal model_y trained by `rule`, at level t.
 
-        y_t, shown: (B, 1, 1, 1), one pixel. For each level of x0 and `nodes` values of eps_1 the
+        y_t, shown: (B, 1, 1, 1), one pixel. For each level of x0 and NODES values of eps_1 the
         rule gives its training guide g(eps_1). A level of x0 is weighted by its probability given
         y_t, times how often it gives the guide `shown`: the mass of eps_1 where g is constant and
         equal to it, if any, else the density where g crosses it (change of variables; a jump
@@ -141,9 +146,9 @@ class Mixture:
         n = len(yt)
         k = len(self.levels)
         # one row for each y_t, level of x0 and eps_1
-        eps = torch.linspace(-7, 7, nodes, dtype=yt.dtype)
-        y = yt.repeat_interleave(k * nodes).reshape(-1, 1, 1, 1)
-        x0 = self.levels.repeat_interleave(nodes).reshape(-1, 1, 1, 1).repeat(n, 1, 1, 1)
+        eps = torch.linspace(-7, 7, NODES, dtype=yt.dtype)
+        y = yt.repeat_interleave(k * NODES).reshape(-1, 1, 1, 1)
+        x0 = self.levels.repeat_interleave(NODES).reshape(-1, 1, 1, 1).repeat(n, 1, 1, 1)
         eps_1 = eps.repeat(n * k).reshape(-1, 1, 1, 1)
         times = torch.full((len(y),), t)
         unknown = torch.full_like(y, torch.nan)
@@ -156,7 +161,7 @@ class Mixture:
             raise ValueError(f"{name}.train returned {tuple(g.shape)}, not {tuple(y.shape)}")
         if g.isnan().any():
             raise ValueError(f"{name}.train uses y0 or eps_2, unknown in sampling; use xt and yt")
-        g = g.to(y).reshape(n, k, nodes)
+        g = g.to(y).reshape(n, k, NODES)
         shown = shown.reshape(n, 1, 1)
 
         left = (g - shown)[..., :-1]
@@ -174,9 +179,11 @@ class Mixture:
         likely = self.posterior(self.from_y(yt, t))
         weight = likely * (often * density).sum(2)
         values = self.means.flatten()
-        mean = weight @ values / weight.sum(1).clamp(min=1e-300)
-        between = self._between(g, shown, eps, likely, values)
-        return torch.where(weight.sum(1) > 0, mean, between).reshape(yt.shape)
+        total = weight.sum(1)
+        mean = weight @ values / total.clamp(min=1e-300)
+        never = total == 0
+        mean[never] = self._between(g[never], shown[never], eps, likely[never], values)
+        return mean.reshape(yt.shape)
 
     def _between(self, g, shown, eps, likely, values) -> Tensor:
         """f_mean where training never gives `shown`: linear between the nearest guides, (n,)."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minipig.data.checks import check_choice
 from minipig.extras.frugal import ChannelsLastGroupNorm
 from minipig.training.speed import Speed, laid_out, prepared
 from minipig.unet import PRESETS, PairedUNet
@@ -79,8 +80,7 @@ def build(network: str, preset: str, size: int) -> nn.Module:
     """A new PairedUNet for images of side `size`, or a rival; SPEEDS says how ours are trained."""
     if network in RIVALS:
         return Rival(network, preset, size)
-    if network != "plain" and network not in SPEEDS:
-        raise ValueError(f"unknown network {network!r} in the bench")
+    check_choice("network", network, ("plain", *SPEEDS))
     return PairedUNet(**PRESETS[preset])
 
 

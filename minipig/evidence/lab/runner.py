@@ -79,7 +79,7 @@ def run_lab(
     print(f"exact: the share of pairs that is wrong after {STEPS[-1]} steps (total variation)")
     print("±: the standard error over seeds; below, the sampling error of an exact verdict")
     for name in result["rows"]:
-        if name in names and name in verdicts:
+        if name in names and name in verdicts and name not in BESIDE:
             print(f"{name}:\n{show_verdict(verdicts[name])}")
     return result
 

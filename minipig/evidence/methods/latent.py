@@ -21,6 +21,7 @@ from minipig.extras.conditional import knows
 from minipig.guider import NoisyPair, model_y_loss
 from minipig.unet import PairedUNet
 
+WIDTHS = (64, 64, 64)
 SIDE, CHANNELS = 2, 2  # SIDE x SIDE pixels become one latent pixel with CHANNELS numbers
 KL = 1e-4  # weight of the Kullback-Leibler term
 
@@ -36,10 +37,10 @@ def convolutions(*channels: int) -> nn.Sequential:
 class Autoencoder(nn.Module):
     """Slices (B, 1, H, W) to latents (B, CHANNELS, H/2, W/2) and back."""
 
-    def __init__(self, width: int = 64):
+    def __init__(self):
         super().__init__()
-        self.down = convolutions(SIDE**2, width, width, width, 2 * CHANNELS)
-        self.up = convolutions(CHANNELS, width, width, width, SIDE**2)
+        self.down = convolutions(SIDE**2, *WIDTHS, 2 * CHANNELS)
+        self.up = convolutions(CHANNELS, *WIDTHS, SIDE**2)
         self.register_buffer("mean", torch.full((1, CHANNELS, 1, 1), 0.0))
         self.register_buffer("spread", torch.full((1, CHANNELS, 1, 1), 1.0))
 

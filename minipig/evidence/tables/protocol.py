@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from minipig.data.checks import check_counts, check_seed, held_out
+from minipig.data.checks import check_choice, check_counts, check_seed, held_out
 from minipig.data.folder import PairFolder
 from minipig.data.pairs import Pairs, split
 from minipig.data.phantoms import phantoms
@@ -56,9 +56,7 @@ class Protocol:
         for name, value in asdict(self).items():
             if isinstance(value, int):
                 check_counts(LOWEST.get(name, 1), **{name: value})
-        if self.schedule not in SCHEDULES:
-            known = ", ".join(SCHEDULES)
-            raise ValueError(f"unknown schedule {self.schedule}; choose one of {known}")
+        check_choice("schedule", self.schedule, SCHEDULES)
         if self.phantom:
             check_seed(self.seed)
         held_out("table2-fresh", self.folds - 1)  # both raise if the held-out seeds do not suffice

@@ -8,10 +8,10 @@ from minipig.evidence.tables.hypotheses import DIRECTIONS, DISTANCES, TESTED, ga
 from minipig.evidence.tables.protocol import Protocol
 
 
-def hypotheses_text(one: dict, two: dict, protocol: Protocol, parts: float | None = None) -> str:
+def hypotheses_text(one: dict, two: dict, protocol: Protocol) -> str:
     """Each hypothesis as text: estimate, interval and bound, or why it cannot be judged yet."""
     try:
-        judged = hypotheses(one, two, protocol, parts)
+        judged = hypotheses(one, two, protocol)
     except ValueError as error:
         return f"hypotheses: {error}"
     lines = [["", "estimate", "95 % interval", "bound"]]
@@ -60,8 +60,8 @@ def table_text(
 def lines_of(
     table: int,
     rows: dict[str, dict[str, list[float]]],
-    seeds: int,
-    parts: float,
+    seeds: int = Protocol.segmenter_seeds,
+    parts: float = Protocol.folds,
     keys: Iterable[str] | None = None,
 ) -> list[list[str]]:
     """The cells of a table, headings first; Table 2's last column is the gain over real."""

@@ -291,14 +291,29 @@ def table2(sub: Parser) -> None:
     table1(sub)
 
 
+def map(sub: Parser) -> None:
+    """Find out when synthetic pairs pay: gains in Dice by number of patients, for every method.
+
+    minipig map                               all of it: a day on one core
+    minipig map --patients 25 --seeds 31      a part, in a process of its own: an hour
+    """
+    what = "numbers of patients to work on now"
+    number(sub, "--patients", what, shown="10 25 50 100 200", nargs="+")
+    replicas(sub, "31 32 33 34", "runs/map")
+
+
 def causes(sub: Parser) -> None:
     """Find out what makes synthetic pairs help a segmenter, one change at a time.
 
-    minipig causes                  three seeds: nine hours on one core
-    minipig causes --seeds 21       one of them, for a process of its own
+    minipig causes                  all of it: nine hours on one core
+    minipig causes --seeds 21       a part, in a process of its own
     """
-    number(sub, "--seeds", "seeds of phantoms to work on now", shown="21 22 23", nargs="+")
-    option(sub, "--out", "results", "runs/causes", type=Path, metavar="FOLDER")
+    replicas(sub, "21 22 23", "runs/causes")
+
+
+def replicas(sub: Parser, seeds: str, out: str) -> None:
+    number(sub, "--seeds", "seeds of phantoms to work on now", shown=seeds, nargs="+")
+    option(sub, "--out", "results", out, type=Path, metavar="FOLDER")
     option(sub, "--work", "weights and samples", shown="OUT/work", type=Path, metavar="FOLDER")
     device(sub)
 
@@ -357,7 +372,7 @@ def course(sub: Parser) -> None:
     switch(sub, "--solutions", "with --student: write solutions and slides, too")
 
 
-COMMANDS = (demo, train, sample, prepare, phantoms, table1, table2, causes, lab, bench, course)
+COMMANDS = (demo, train, sample, prepare, phantoms, table1, table2, map, causes, lab, bench, course)
 
 
 def described(text: str, note: str) -> dict:

@@ -25,7 +25,7 @@ from minipig.evidence.demo import Demo, run_demo
 from minipig.evidence.judge import measure_agreement, train_judge
 from minipig.evidence.lab.runner import LAB, run_lab
 from minipig.evidence.lab.variants import enter
-from minipig.evidence.map.runner import run_causes
+from minipig.evidence.map.runner import run_causes, run_map
 from minipig.evidence.novelty import measure_novelty
 from minipig.evidence.report import Both, write_report
 from minipig.evidence.tables.protocol import Protocol
@@ -171,6 +171,11 @@ def table(args: argparse.Namespace, device: torch.device) -> list[Path]:
     return [out]
 
 
+def patients(args: argparse.Namespace, device: torch.device) -> None:
+    run_map(args.out, args.work or args.out / "work", device, args.patients, args.seeds)
+    print(f"written to {args.out}/map.json and map.png")
+
+
 def causes(args: argparse.Namespace, device: torch.device) -> None:
     run_causes(args.out, args.work or args.out / "work", device, args.seeds)
     print(f"written to {args.out}/causes.json")
@@ -231,6 +236,7 @@ COMMANDS = {
     "phantoms": draw_phantoms,
     "table1": table,
     "table2": table,
+    "map": patients,
     "causes": causes,
     "lab": lab,
     "bench": bench,

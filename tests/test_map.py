@@ -1,4 +1,4 @@
-"""What makes pairs pay: the causes in miniature, resumed; the sources and networks they need."""
+"""When do pairs pay, and what makes them pay: both in miniature, resumed; what they need."""
 
 import json
 from dataclasses import replace
@@ -10,16 +10,18 @@ from scipy import stats
 
 from minipig.data.phantoms import phantoms
 from minipig.evidence.judge import score_pairs
-from minipig.evidence.map import causes, runner
+from minipig.evidence.map import causes, patients
 from minipig.evidence.map.causes import CAUSES, SETUPS, cells, effects, effects_text
-from minipig.evidence.map.runner import run_causes
+from minipig.evidence.map.drawing import map_figure
+from minipig.evidence.map.patients import GENERATORS, PATIENTS, gains, judged, map_text
+from minipig.evidence.map.runner import run_causes, run_map
 from minipig.evidence.methods import told
 from minipig.evidence.methods.batch import Batch
 from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS
 from minipig.evidence.tables import sources, table2
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.protocol import Protocol
+from minipig.evidence.tables.protocol import Protocol, folds_of
 from minipig.evidence.tables.sources import parts, real_segmenter, training_set
 from minipig.guider import NoisyPair, model_x_loss
 from minipig.schedule import Schedule
@@ -71,8 +73,7 @@ def miniature(monkeypatch):
     whole = causes.cells
     monkeypatch.setattr(causes, "CAUSES", tuple(c for c in CAUSES if c.name in SHOWN))
     monkeypatch.setattr(causes, "SETUPS", {k: SETUPS[k] for k in ("deformed-3000", "others-2500")})
-    monkeypatch.setattr(runner, "cells", small)
-    return small
+    monkeypatch.setattr(causes, "cells", small)
 
 
 def test_causes_are_computed_once_and_told(miniature, tmp_path, monkeypatch, capsys):
@@ -130,6 +131,110 @@ def test_the_causes_have_seeds_of_their_own():
     folders = [cell.name for cell in cells()]
     assert len(folders) == 3 * len(SETUPS)
     assert {cell.protocol.seed for cell in cells()} == {21, 22, 23}
+
+
+# --- the map
+
+
+def made_up(**by_source):
+    """Dice by source: a number, or a function of patients and seed."""
+    values = {}
+    for source, dice in by_source.items():
+        for count in PATIENTS:
+            row = values.setdefault(source.replace("_", "+"), {}).setdefault(str(count), {})
+            for seed in patients.SEEDS:
+                row[str(seed)] = dice(count, seed) if callable(dice) else dice
+    return values
+
+
+def test_each_number_of_patients_is_the_number_that_is_learnt_from():
+    for count in PATIENTS:
+        fold = folds_of(patients.protocol(count, 31))[0]
+        assert len(set(fold.train.patients)) == count and len(fold.train) == 4 * count
+        assert len(set(fold.test.patients)) == -(-5 * count // 4) - count
+
+
+def test_a_gain_is_paired_by_seed_and_has_students_interval():
+    rng = np.random.default_rng(0)
+    change = dict(zip(patients.SEEDS, rng.normal(0.05, 0.01, 4)))
+    values = made_up(real=lambda n, s: s / 100, PIG=lambda n, s: s / 100 + change[s] * n)
+    row = gains(values, "real", ("PIG", "joint"))
+    assert set(row) == {"PIG"} and set(row["PIG"]) == set(map(str, PATIENTS))
+    test = stats.ttest_1samp([10 * c for c in change.values()], 0).confidence_interval(0.95)
+    expected = [10 * np.mean(list(change.values())), *test]
+    assert row["PIG"]["10"] == pytest.approx(expected)
+
+
+def test_the_hypotheses_of_the_map():
+    values = made_up(
+        real=0.5,
+        classical=0.6,
+        PIG=lambda n, s: 0.5 + (0.09 if n == 100 else 0.05 if n < 100 else 0) + s / 1e4,
+        SegGuidedDif=lambda n, s: 0.52 if n == 10 else 0.5,
+        ControlNet=lambda n, s: 0.53 if n == 25 else 0.5,
+        classical_PIG=lambda n, s: 0.61 if n == 10 else 0.64,
+    )
+    found = judged(values)
+    extra = np.mean(patients.SEEDS) / 1e4
+    assert found["H4"]["estimate"] == pytest.approx(0.09 + extra) and found["H4"]["holds"]
+    assert found["H5"]["estimate"] == pytest.approx(0.025) and found["H5"]["holds"]
+    # over 10 and 25 patients ControlNet is the better of both
+    assert found["H6"]["over"] == "ControlNet"
+    assert found["H6"]["estimate"] == pytest.approx(0.05 - 0.015 + extra)
+    assert all(one["sure"] for one in found.values())
+    del values["PIG"]["25"]["32"]  # one replica less
+    assert set(judged(values)) == {"H4", "H5"}
+    text = map_text(values)
+    assert "H5 gain of classical and PIG over classical: +2.5" in text and "H6" not in text
+
+
+def test_the_figure_has_each_method_once():
+    names = {name: 0.5 for name in ("real", "fresh", "classical", "SegGuidedDif", "PIG")}
+    fig = map_figure(made_up(**names, classical_PIG=0.6))
+    (legend,) = fig.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert sorted(labels) == sorted(set(labels)) and len(labels) == 4
+    assert [ax.get_title() for ax in fig.axes] == [
+        "Added to real pairs",
+        "Added to classical augmentation",
+    ]
+
+
+def test_the_map_is_computed_part_by_part(tmp_path, monkeypatch, capsys):
+    whole = patients.cells
+
+    def small(counts=(10, 25), seeds=(31, 32)):
+        made = whole(counts, seeds)
+        for key, cell in made.items():
+            rows = tuple((source, n // 512) for source, n in cell.rows if source in few)
+            protocol = replace(SMALL, seed=cell.protocol.seed, pairs=cell.protocol.pairs // 2)
+            made[key] = replace(cell, protocol=protocol, rows=rows)
+        return made
+
+    few = ("real", "classical", "PIG", "classical+PIG")
+    monkeypatch.setattr(patients, "cells", small)
+    first = run_map(tmp_path, tmp_path / "work", CPU, [10], [31])
+    assert list(first["dice"]["PIG"]) == ["10"] and list(first["dice"]["PIG"]["10"]) == ["31"]
+    result = run_map(tmp_path, tmp_path / "work", CPU, [10, 25], [31, 32])
+    assert result["dice"]["PIG"]["10"]["31"] == first["dice"]["PIG"]["10"]["31"]
+    assert {count: list(row) for count, row in result["dice"]["classical+PIG"].items()} == {
+        "10": ["31", "32"],
+        "25": ["31", "32"],
+    }
+    assert json.loads((tmp_path / "map.json").read_text()) == json.loads(json.dumps(result))
+    assert (tmp_path / "map.png").stat().st_size > 10_000
+    assert "over classical, by patients" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--patients cannot be 7; choose from 10, 25, 50, 100"):
+        run_map(tmp_path, tmp_path / "work", CPU, [7])
+
+
+def test_rivals_and_pig_have_the_same_recipe_and_rows():
+    for (count, seed), cell in patients.cells().items():
+        assert (cell.protocol.seed, cell.name) == (seed, f"patients_{count}")
+        sources = dict(cell.rows)
+        for name in GENERATORS:
+            assert sources[name] == sources[f"classical+{name}"] == cell.protocol.synthetic
+        assert {k: getattr(cell.protocol, k) for k in patients.RECIPE} == patients.RECIPE
 
 
 # --- what a segmenter learns from

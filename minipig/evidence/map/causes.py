@@ -6,7 +6,7 @@ from typing import Iterator
 
 import numpy as np
 
-from minipig.evidence.map.cells import Cell, found
+from minipig.evidence.map.cells import Cell, recorded
 from minipig.evidence.methods.registry import METHODS
 from minipig.evidence.metrics import interval
 from minipig.evidence.tables.hypotheses import INDEPENDENT
@@ -94,7 +94,7 @@ def collected(out: Path, work: Path, made: list[Cell]) -> dict[str, dict[str, di
     """What is recorded: {SETUP/SOURCE: {seed: {"dice": [...], "agreement": ..., ...}}}."""
     values: dict[str, dict[str, dict]] = {}
     for cell in made:
-        for source, value in found(cell, out, work).items():
+        for source, value in recorded(cell, out, work).items():
             values.setdefault(f"{cell.name}/{source}", {})[str(cell.protocol.seed)] = value
     return values
 

@@ -98,7 +98,7 @@ def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> N
         function(experiment, experiment.folds[0], *arguments)
 
 
-def found(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
+def recorded(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
     """What is recorded of a cell.
 
     {source: {"dice": on fresh phantoms, one a segmenter, "agreement": ..., "seconds": ...}}, only

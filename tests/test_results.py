@@ -362,3 +362,56 @@ def test_own_pairs():
         mean, low, high = (100 * value for value in gain(rows, row, base))
         told = f"by {mean:+.1f} points ({low:+.1f} to {high:+.1f})".replace("-", "−")
         assert told in text and low < 0 < high
+
+
+def test_the_five_folds_again():
+    one, two = rows_of("phantom_again", 1), rows_of("phantom_again")
+    before, before_2 = rows_of("phantom", 1), rows_of("phantom")
+    text = " ".join(PAGE.split("### The five folds again")[1].split("\n### ")[0].split())
+
+    def dice(rows: dict, row: str) -> str:
+        values = rows[row]["fresh_dice"] if row in rows else []
+        return spread(np.reshape(values, (5, 2)).mean(1)) if values else ""
+
+    def table1(rows: dict, name: str, key: str) -> str:
+        values = rows.get(name, {}).get(key)
+        return short(f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}") if values else ""
+
+    shown = table_below("five folds, again |")
+    names = {label: name for label, name in FRESH.items() if "finished" not in name}
+    assert shown.keys() == names.keys()
+    for label, name in names.items():
+        row = f"real+{name}_{N}"
+        expected = [table1(one, name, "fd"), table1(before, name, "fd")]
+        expected += [table1(one, name, key) for key in ("fd_mirrored", "agreement")]
+        expected += [dice(two, row), dice(before_2, row), dice(two, f"real+{name}-flipped_{N}")]
+        expected += [dice(two, f"real+classical+{name}-deformed_{N}")]
+        assert shown[label] == expected, name
+    more = f"classical-more_{2 * N}"
+    for row in ("", "+classical", f"+classical-upright_{N}", f"+{more}", f"+fresh_{N}"):
+        assert dice(two, f"real{row}") in text, row
+
+    def moved(new: dict, old: dict, key: str, rows: list[str], seeds: int = 1) -> float:
+        """The root mean square change of a fold's value, from the one run to the other."""
+        apart = [np.array(new[row][key]) - old[row][key] for row in rows]
+        return float(np.sqrt(np.square(np.reshape(apart, (-1, seeds)).mean(1)).mean()))
+
+    generated = [f"real+{name}_{N}" for name in names.values() if name in before][1:]
+    others = ["real", "real+classical", f"real+fresh_{N}"]
+    assert generated[0] == f"real+joint_{N}" and len(generated) == 6
+    luck = 100 * moved(two, before_2, "fresh_dice", generated, 2)
+    without = 100 * moved(two, before_2, "fresh_dice", others, 2)
+    distance = short(f"{moved(one, before, 'fd', ['PIG']):.2f}")
+    assert f"distance in a fold moves by {distance} (root mean square)" in text
+    assert f"with generated pairs by {luck:.1f} points, and without by {without:.1f}" in text
+    for row, base in (
+        (f"classical-upright_{N}", "classical"),
+        *((f"{name}-flipped_{N}", "classical") for name in GENERATORS),
+        *((f"classical-upright_{N}", f"{name}_{N}") for name in GENERATORS),
+        (more, "classical"),
+        *((f"classical+{name}-deformed_{N}", more) for name in ("PIG-sign", *GENERATORS[:2])),
+        (f"joint-twice_{N}", f"joint_{N}"),
+        (f"PIG_{N}", f"joint-twice_{N}"),
+    ):
+        told = signed(*points(two, f"real+{row}", f"real+{base}", "fresh_dice"))
+        assert told in text, (row, base, told)

@@ -180,12 +180,13 @@ def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
     It shows a progress bar in a terminal, and writes lines to a log.
     """
     quiet = True if rank()[0] > 0 else None
-    pace, heartbeat = Pace(), Heartbeat(label)
+    pace, heartbeat, new = Pace(), Heartbeat(label), True
     # closing: an interrupted training is saved
     with closing(steps), tqdm(desc=label, disable=quiet, leave=False) as bar:
         for progress in steps:
-            if bar.n == 0 and 1 < progress.step < progress.steps and not quiet:
+            if new and 1 < progress.step < progress.steps and not quiet:
                 bar.write(f"{label}: goes on from step {progress.step}", file=sys.stderr)
+            new = False
             bar.total = progress.steps
             bar.update(progress.step - bar.n)
             on_cpu = next(progress.model.parameters()).device.type == "cpu"

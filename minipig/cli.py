@@ -7,6 +7,7 @@ package's registries, and the defaults are those of Config, Demo and Protocol: a
 import argparse
 import inspect
 import io
+import os
 import shlex
 import sys
 from importlib.metadata import version
@@ -396,6 +397,11 @@ def parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 if it succeeds, 2 after one line on standard error if it cannot."""
+    if argv is None:  # a process of its own, which writes pictures to files and shows none
+        os.environ["MPLBACKEND"] = "agg"
+    for name in ("stdout", "stderr"):  # None if it is closed
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
     top = parser()
     args, unknown = top.parse_known_args(argv)
     if unknown:

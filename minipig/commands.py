@@ -5,7 +5,7 @@ import io
 import os
 import re
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from minipig.training.devices import (
     terminable,
 )
 from minipig.training.film import write_film
+from minipig.training.log import Lasting
 from minipig.training.run import load_pair, train_pair
 from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
 from minipig.training.speed import Speed, check_parts
@@ -267,6 +268,12 @@ def no_compiler(error: Exception, args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command of `args`, whose `line` is the whole command line; its exit status."""
+    with redirect_stdout(Lasting(sys.stdout)), redirect_stderr(Lasting(sys.stderr)):
+        return status(args)
+
+
+def status(args: argparse.Namespace) -> int:
+    """The exit status of the command, after one line if it has failed."""
     try:
         if several_processes() and args.command != "train":
             only = "only train runs in several processes"

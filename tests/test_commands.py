@@ -849,3 +849,11 @@ def test_a_stray_world_size_is_named(monkeypatch, capsys):
     assert (
         "not started by torchrun, though WORLD_SIZE is set (4); use torchrun, or unset it" in line
     )
+
+
+@pytest.mark.parametrize("value", ["", "abc", "2.5"])
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "LOCAL_WORLD_SIZE"])
+def test_a_number_of_processes_that_is_none_is_named(monkeypatch, capsys, tmp_path, name, value):
+    monkeypatch.setenv(name, value)
+    line = refused(capsys, "train", *TINY, "--pairs", 8, "--out", tmp_path / "run")
+    assert f"{name} is {value!r}, and no number of processes; unset it" in line

@@ -66,7 +66,7 @@ def free_memory(device: torch.device) -> float:
     with suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
         limit, used = (Path(f"/sys/fs/cgroup/memory.{w}").read_text() for w in ("max", "current"))
         free.append(int(limit) - int(used))
-    return min(free) / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return min(free) / told_by_torchrun("LOCAL_WORLD_SIZE")
 
 
 def wait_for_device(device: torch.device) -> None:
@@ -82,7 +82,15 @@ def waits_for_results(device: torch.device) -> bool:
 
 def several_processes() -> bool:
     """Whether torchrun started several processes."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return told_by_torchrun("WORLD_SIZE") > 1
+
+
+def told_by_torchrun(variable: str) -> int:
+    """A number of processes in the environment; 1 if there is none. Raises ValueError."""
+    text = os.environ.get(variable, "1")
+    if not text.strip().isdecimal():
+        raise ValueError(f"{variable} is {text!r}, and no number of processes; unset it")
+    return int(text)
 
 
 @contextmanager
@@ -94,7 +102,7 @@ def process_group(device: torch.device):
     if not several_processes():
         yield
         return
-    if "RANK" not in os.environ:
+    if not os.environ.get("RANK", "").isdecimal():
         started = "this process was not started by torchrun, though WORLD_SIZE is set"
         raise ValueError(f"{started} ({os.environ['WORLD_SIZE']}); use torchrun, or unset it")
     if device.type == "cuda":

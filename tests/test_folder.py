@@ -1,6 +1,7 @@
 """Folders of pairs: what is read, and which error each fault raises."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -158,6 +159,16 @@ def test_a_tiff_whose_zero_is_white_is_read_as_a_viewer_shows_it(tmp_path, dtype
         assert image[0, 0] == left and image[0, -1] == right
 
 
+@pytest.mark.parametrize("bits", [12, 13, 14])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_a_range_that_a_tiff_does_not_use_is_told_whatever_its_zero_is(tmp_path, bits, photometric):
+    stored = np.linspace(0, 2**bits - 1, 12 * 16).reshape(12, 16).astype(np.uint16)
+    write(tmp_path, "a.tif")
+    tiff(tmp_path / "images" / "a.tif", stored, photometric=photometric)
+    (note,) = PairFolder(tmp_path).notes
+    assert note.startswith("in 1 of 1 images ") and ("rescale" in note)
+
+
 def test_a_tiff_of_signed_values_is_refused(tmp_path):
     for values in (np.int16(40), np.int16(-1000), np.int8(40), np.int8(-5)):
         tiff(tmp_path / "ct.tif", np.full((12, 16), values), sample_format=2)
@@ -280,6 +291,42 @@ def test_unequal_sizes_need_one_size(tmp_path):
     with pytest.raises(ValueError, match=problem):
         PairFolder(tmp_path)
     assert len(PairFolder(tmp_path, (16, 16))) == 2
+
+
+def png(path, rows, width, bits, colour):
+    """A PNG of these rows of bytes; bits of a channel, and the type of its colours."""
+
+    def chunk(kind, data):
+        end = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + end
+
+    head = struct.pack(">IIBBBBB", width, len(rows), bits, colour, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = ((b"IHDR", head), (b"IDAT", data), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("part", ["images", "masks"])
+def test_sixteen_bits_in_several_channels_are_refused_and_not_cut(tmp_path, channels, part):
+    write(tmp_path)
+    rows = [np.full(16 * channels, 65535, np.uint16).tobytes()] * 12
+    png(tmp_path / part / "a.png", rows, 16, 16, {2: 4, 3: 2, 4: 6}[channels])
+    told = f"{part}/a.png has 16 bits in each channel, of which 8 would be read; save it as grey"
+    with pytest.raises(ValueError, match=told):
+        PairFolder(tmp_path)
+
+
+def test_colours_of_ten_bits_are_refused_and_of_a_bitmap_read(tmp_path):
+    write(tmp_path)
+    row = np.full(12 * 16 * 3, 1023, ">u2").tobytes()
+    (tmp_path / "images" / "a.png").write_bytes(b"P6 16 12 1023\n" + row)
+    with pytest.raises(ValueError, match="has 10 bits in each channel"):
+        PairFolder(tmp_path)
+    numbers = (54 + 384, 0, 54, 40, 16, 12, 1, 16, 0, 384, 0, 0, 0, 0)
+    head = struct.pack("<2sIIIIiiHHIIiiII", b"BM", *numbers)
+    (tmp_path / "images" / "a.png").write_bytes(head + bytes(384))  # 5 bits a channel
+    assert (PairFolder(tmp_path).images == -1).all()
 
 
 # one file of many, and names in other spellings

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_folder import png, tiff
 
 from minipig.cli import main
 from minipig.data import prepare as module
@@ -806,6 +807,49 @@ def test_a_label_that_is_not_there_names_those_that_are(tmp_path, capsys):
     assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 2
     line = capsys.readouterr().err
     assert "(its mask has the values 0, 1, 2): no pixel has the value 3 of --label; --keep" in line
+
+
+LABELS = (np.arange(20 * 30) // 200).reshape(20, 30).astype(np.uint8)  # 0, 1, 2
+
+
+def few_bits(path, bits):
+    """LABELS as a PNG of 2 or 4 bits a pixel."""
+    packed = np.unpackbits(LABELS[..., None], axis=2)[..., -bits:].reshape(20, -1)
+    png(path, [np.packbits(row).tobytes() for row in packed], 30, bits, 0)
+
+
+def plain(path, most):
+    """LABELS as a PGM in text, of this largest value."""
+    path.write_text(f"P2 30 20 {most}\n" + " ".join(map(str, LABELS.flat)))
+
+
+def white_zero(path, dtype):
+    """LABELS as a TIFF whose 0 is white."""
+    tiff(path, LABELS.astype(dtype), photometric=0)
+
+
+@pytest.mark.parametrize(
+    "write, how",
+    [
+        (few_bits, 2),
+        (few_bits, 4),
+        (plain, 3),
+        (plain, 255),
+        (plain, 1000),
+        (white_zero, np.uint8),
+        (white_zero, np.uint16),
+    ],
+)
+def test_labels_are_the_numbers_in_the_file(tmp_path, capsys, write, how):
+    """Not what a viewer makes of them: 2 bits are shown as 0, 85, 170, and 0 may be white."""
+    put(tmp_path / "src", "images/a.png", picture(0))
+    (tmp_path / "src/masks").mkdir()
+    write(tmp_path / "src/masks/a.png", how)
+    given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--label")
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given, 2) == 0
+    assert np.array_equal(PairFolder(tmp_path / "dst").masks[0, 0], LABELS == 2)
+    assert run("prepare", tmp_path / "src", tmp_path / "no", *given, 3) == 2
+    assert "(its mask has the values 0, 1, 2): no pixel has the value 3" in capsys.readouterr().err
 
 
 def test_a_label_of_grey_in_three_channels_is_read(tmp_path):

@@ -22,6 +22,7 @@ class Doubts:
         self.areas: list[float] = []  # of each mask as it is used, as a share
         self.coloured = 0
         self.dim: list[float] = []  # the brightest pixel of each image that has dim ones alone
+        self.bright: list[float] = []  # the darkest pixel of each that has bright ones alone
         self.narrow: list[float] = []  # the range used by each image that uses little
         self.lows: set[int] = set()
         self.highs: set[int] = set()
@@ -41,6 +42,8 @@ class Doubts:
             self.dim.append(float(image.max()))
         elif 0 < (used := span(image)) < NARROW:
             self.narrow.append(used)
+        elif used and image.min() > 1 - DIM:
+            self.bright.append(float(image.min()))
 
     def see_values(self, values: np.ndarray) -> None:
         """Note which of two values of a mask is lesion."""
@@ -80,6 +83,10 @@ class Doubts:
             share = f"the brightest pixel is at most {max(self.dim):.1%} of the largest possible"
             remedy = "rescale files of fewer bits, such as 12 bits stored as 16"
             notes.append(f"in {len(self.dim)} of {n} images {share} value; {remedy}")
+        if self.bright:
+            share = f"the darkest pixel is at least {min(self.bright):.1%} of the largest possible"
+            remedy = "rescale files of fewer bits, such as 14 bits stored as 16"
+            notes.append(f"in {len(self.bright)} of {n} images {share} value; {remedy}")
         if self.narrow:
             share = f"nearly all pixels lie within {max(self.narrow):.1%} of the possible range"
             remedy = "a marker or an offset may be why: cut it off, and rescale"

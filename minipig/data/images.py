@@ -1,5 +1,6 @@
 """Reading one image or mask, and resizing it; anything doubtful is refused."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -30,8 +31,8 @@ def open_image(path: Path, indices: bool = False) -> Image.Image:
     """Read one upright, opaque image, of mode 1, L, RGB, F or one of I (16 or 32 bits).
 
     A TIFF whose 0 is white is inverted, as a viewer does. indices: of a palette, keep the numbers
-    of its colours, mode P. Raises ImageError unless the pixels are those that a viewer shows: image
-    and mask must agree.
+    of its colours, mode P, and of grey the numbers in the file. Raises ImageError unless the pixels
+    are those that a viewer shows: image and mask must agree.
     """
     if path.exists() and not path.is_file():  # reading a pipe would never end
         raise ImageError(path, "is not a file", "remove it")
@@ -40,6 +41,7 @@ def open_image(path: Path, indices: bool = False) -> Image.Image:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
+                form, most = stored_form(image)
                 image.load()
                 frames = getattr(image, "n_frames", 1)
                 orientation = image.getexif().get(ORIENTATION, 1)
@@ -60,7 +62,13 @@ def open_image(path: Path, indices: bool = False) -> Image.Image:
         raise ImageError(path, f"has colours of type {image.mode}", "save it as grey or RGB")
     if 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)) and tags.get(BITS, (32,))[0] <= 16:
         raise ImageError(path, "has signed values", "save it with 8 or 16 bits, unsigned")
-    if image.mode.startswith("I;16") and tags.get(PHOTOMETRIC) == 0:
+    if most > 255 and not image.mode.startswith("I"):  # Pillow drops the others without a word
+        remedy = "save it as grey with 16 bits, or with 8 bits a channel"
+        detail = f"has {most.bit_length()} bits in each channel, of which 8 would be read"
+        raise ImageError(path, "has more than 8 bits in each channel", remedy, detail)
+    if indices:
+        image = as_stored(image, form, most)
+    elif image.mode.startswith("I;16") and tags.get(PHOTOMETRIC) == 0:
         image = Image.fromarray(65535 - np.asarray(image))  # Pillow inverts 8 bits, and not 16
     if frames > 1:
         remedy = "save only the one that belongs to the pair"
@@ -71,6 +79,29 @@ def open_image(path: Path, indices: bool = False) -> Image.Image:
     if clear:
         raise ImageError(path, "is transparent in places", "save it without an alpha channel")
     return image
+
+
+def stored_form(image: Image.Image) -> tuple[str, int]:
+    """Pillow's word for the form of a pixel in a file, and its largest value if that is unusual."""
+    tile = image.tile[0] if image.tile else (None, None, None, "")
+    form, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+    if str(tile[0]).startswith("ppm"):
+        return form, more[0]
+    sixteen = ";16" in str(form) and not form.startswith("BGR")  # of a BMP: 16 in all channels
+    return str(form), 65535 if sixteen else 0
+
+
+def as_stored(image: Image.Image, form: str, most: int) -> Image.Image:
+    """The numbers in a grey file: Pillow spreads few bits over 0 to 255, and inverts some."""
+    values = np.asarray(image)
+    if image.mode == "L" and (grey := re.match("L;([24]?)(I?)", form)):
+        values = 255 - values if grey[2] else values
+        values = values // {"2": 85, "4": 17}.get(grey[1], 1)
+    elif form == "L" and most:  # PGM
+        values = (values * (most / (255 if image.mode == "L" else 65535))).round().astype(np.int32)
+    else:
+        return image
+    return Image.fromarray(values)
 
 
 def in_colour(image: Image.Image) -> bool:

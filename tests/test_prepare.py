@@ -213,7 +213,8 @@ def test_each_file_that_cannot_be_used_is_left_out_with_its_reason(tmp_path):
             "images/broken.png",
             "images/empty.png",
         ],
-        "the mask is full; outline the lesion, or correct --threshold": ["images/full.png"],
+        "the mask is full; outline the lesion, or give --label N of the lesions, "
+        "if this is all background": ["images/full.png"],
         "a link to a file outside SRC; copy the file": ["images/link.png"],
     }
 
@@ -348,7 +349,10 @@ def test_a_mask_of_two_images_is_used_for_neither(tmp_path, images, masks, merge
     report = prepare(root, tmp_path / "dst", Layout(images, masks, merge=merge))
     assert PairFolder(tmp_path / "dst").names == names
     if len(names) == 1:
-        reason = "its mask belongs to another image, too; make --masks or --images more specific"
+        reason = (
+            "its mask belongs to another image, too; make --masks or --images more specific; "
+            "or name the pairs in a table, --csv"
+        )
         assert report["left_out"] == {reason: ["1.png", "10.png"]}
 
 
@@ -1088,3 +1092,143 @@ def test_a_mask_in_another_unicode_form_is_found(tmp_path):
     put(root, "M\u00e4rz/\u00e9_mask.png", outline((5, 5, 9, 12)))
     layout = Layout("**/e?.png", "**/{stem}_mask.png")
     assert prepare(root, tmp_path / "a", layout)["pairs"] == 1
+
+
+GIVEN = ("--images", PLAIN.images, "--masks", PLAIN.masks)
+
+
+def test_a_value_that_changes_sides_is_told_by_prepare_too(tmp_path):
+    for k, (low, high) in enumerate(((0, 1), (1, 2))):
+        put(tmp_path / "SET", f"images/{k}.png", picture(k))
+        values = np.full((20, 30), low, np.uint8)
+        values[5:9, 5:12] = high
+        put(tmp_path / "SET", f"masks/{k}.png", Image.fromarray(values))
+    (note,) = prepare(tmp_path / "SET", tmp_path / "dst", PLAIN)["notes"]
+    assert note.startswith("the value 1 is lesion in some masks and background in others; give")
+    threshold = replace(PLAIN, threshold=0)  # which says what is lesion
+    assert "value" not in str(prepare(tmp_path / "SET", tmp_path / "two", threshold)["notes"])
+
+
+@pytest.mark.parametrize("name", "Manifest.csv patients.csv manifest.csv.txt data.xlsx".split())
+def test_tables_of_patients_that_are_not_read_are_told_by_prepare_too(tmp_path, name, capsys):
+    root = tmp_path / "SET"
+    put(root, "images/0.png", picture(0))
+    put(root, "masks/0.png", outline((5, 5, 9, 12)))
+    (root / name).write_text("name,patient\n0.png,p\n")
+    assert run("prepare", root, tmp_path / "a", *GIVEN) == 0
+    said = capsys.readouterr().out
+    assert "1 pairs of unknown patients" in said
+    assert f"note: {name} is not read; patients are read from manifest.csv, with the" in said
+    assert run("prepare", root, tmp_path / "b", *GIVEN, "--patient", "images") == 0
+    assert "is not read" not in capsys.readouterr().out
+    (root / "pairs.csv").write_text("image,mask\nimages/0.png,masks/0.png\n")
+    assert run("prepare", root, tmp_path / "c", "--csv", root / "pairs.csv") == 0
+    said = capsys.readouterr().out
+    assert f"note: {name} is not read; patients are in a column patient of --csv" in said
+    assert "pairs.csv is not read" not in said
+
+
+@pytest.mark.parametrize("column", ["subject", "case", "pid", "Subject_ID", "study_pid", "case_id"])
+def test_a_column_that_may_name_patients_is_told(listed, capsys, column):
+    root, table, dst = listed
+    table.write_text(table.read_text(encoding="utf-8-sig").replace("patient", column))
+    assert run("prepare", root, dst, "--csv", table) == 0
+    told = f"note: the column {column.lower()} is not read; patients are in one named patient"
+    assert told in capsys.readouterr().out
+
+
+def test_a_full_mask_is_told_with_the_option_that_made_it(tmp_path, capsys):
+    put(tmp_path / "SET", "images/0.png", picture(0))
+    put(tmp_path / "SET", "masks/0.png", outline((0, 0, 0, 0)))
+    for options, told in (
+        (("--invert",), "leave --invert out, which makes black masks full"),
+        (("--label", 0), "correct --label"),
+    ):
+        assert run("prepare", tmp_path / "SET", tmp_path / "dst", *GIVEN, *options) == 2
+        assert f"the mask is full; outline the lesion, or {told}" in capsys.readouterr().err
+
+
+def test_a_background_of_one_is_no_lesion_if_the_label_says_so(tmp_path, capsys):
+    for k in range(2):
+        values = np.ones((20, 30), np.uint8)
+        values[5:9, 5:12] += k == 0
+        put(tmp_path / "SET", f"images/{k}.png", picture(k))
+        put(tmp_path / "SET", f"masks/{k}.png", Image.fromarray(values))
+    assert run("prepare", tmp_path / "SET", tmp_path / "a", *GIVEN, "--keep-healthy") == 0
+    assert "give --label N of the lesions, if this is all background" in capsys.readouterr().out
+    remedy = (*GIVEN, "--keep-healthy", "--label", 2)
+    assert run("prepare", tmp_path / "SET", tmp_path / "b", *remedy) == 0
+    assert PairFolder(tmp_path / "b").masks.sum((1, 2, 3)).tolist() == [28, 0]
+
+
+def test_names_that_differ_in_their_unicode_form_get_two_names(tmp_path):
+    root = tmp_path / "SET"
+    for k, form in enumerate(("NFC", "NFD")):
+        stem = unicodedata.normalize(form, "\u00e9")
+        put(root, f"images/{k}/{stem}.png", picture(k))
+        put(root, f"masks/{k}/{stem}.png", outline((5, 5, 9, 12 + k)))
+    layout = Layout("images/**/*.png", "masks/{**}/{stem}.png")
+    assert (
+        prepare(root, tmp_path / "dst", layout)["pairs"] == len(PairFolder(tmp_path / "dst")) == 2
+    )
+
+
+@pytest.mark.parametrize("folder, stem", [("f" * 200, "scan"), ("a", "n" * 246)])
+def test_names_that_are_too_long_are_cut_and_numbered(tmp_path, folder, stem):
+    root = tmp_path / "SET"
+    for k in range(2):
+        put(root, f"images/{folder}/{folder}{k}/{stem}.png", picture(k))
+        put(root, f"masks/{folder}/{folder}{k}/{stem}.png", outline((5, 5, 9, 12)))
+    layout = Layout("images/**/*.png", "masks/{**}/{stem}.png")
+    assert prepare(root, tmp_path / "dst", layout)["pairs"] == 2
+    assert PairFolder(tmp_path / "dst").names == [f"{k}_{stem[:50]}.png" for k in range(2)]
+
+
+def test_a_pattern_in_another_spelling_is_the_same_command(tmp_path):
+    put(tmp_path / "SET", "images/0.png", picture(0))
+    put(tmp_path / "SET", "masks/0.png", outline((5, 5, 9, 12)))
+    for layout in (PLAIN, Layout("./images//*.png", "./masks/./{stem}.png")):
+        assert prepare(tmp_path / "SET", tmp_path / "dst", layout)["pairs"] == 1
+    with pytest.raises(ValueError, match="another configuration"):
+        prepare(
+            tmp_path / "SET", tmp_path / "dst", replace(PLAIN, masks="{folder}/../masks/{*}.png")
+        )
+
+
+@pytest.mark.parametrize(
+    "images, masks",
+    [
+        ("images/**/*.png", "masks/{stem}.png"),
+        ("images/**/*.png", "masks/**/{stem}.png"),
+        ("images/**/*.png", "masks/{folder}/{stem}.png"),
+        ("images/*/*.png", "masks/*/{stem}.png"),
+        ("images/*/*.png", "masks/{*}/{stem}.png"),
+    ],
+)
+@pytest.mark.parametrize("merge", [False, True])
+def test_masks_in_folders_like_the_images_are_told_how_to_be_found(tmp_path, images, masks, merge):
+    root = tmp_path / "SET"
+    for k in range(2):
+        put(root, f"images/P{k}/0.png", picture(k))
+        put(root, f"masks/P{k}/0.png", outline((5, 5, 9, 12)))
+    told = r"folders like the images', use \*\* in --images and {\*\*} in --masks"
+    with pytest.raises(ValueError, match=told):
+        prepare(root, tmp_path / "dst", Layout(images, masks, merge=merge))
+    layout = Layout("images/**/*.png", "masks/{**}/{stem}.png")
+    assert prepare(root, tmp_path / "dst", layout)["pairs"] == 2  # the remedy
+
+
+def test_a_healthy_image_without_a_mask_is_told_what_to_do(tmp_path):
+    put(tmp_path / "SET", "images/0.png", picture(0))
+    with pytest.raises(ValueError, match="check --masks; give healthy images a black mask"):
+        prepare(tmp_path / "SET", tmp_path / "dst", replace(PLAIN, keep_healthy=True))
+
+
+@pytest.mark.parametrize("ending", ["webp", "npy", "nii.gz"])
+def test_a_mask_beside_the_pattern_whose_ending_is_not_read_is_named(tmp_path, ending):
+    put(tmp_path / "SET", "images/0.png", picture(0))
+    (tmp_path / "SET/masks").mkdir()
+    (tmp_path / "SET/masks" / f"0.{ending}").write_bytes(b"something else")
+    told = rf"its mask is masks/0.{ending}\): the ending of its mask is not one of"
+    with pytest.raises(ValueError, match=told):
+        prepare(tmp_path / "SET", tmp_path / "dst", PLAIN)

@@ -6,8 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from minipig.data.files import write_png
-from minipig.data.images import ImageError, grey_values, in_colour, open_image, read_mask
-from minipig.data.layouts import MASK_SUFFIXES, Layout, mask_pattern
+from minipig.data.images import (
+    ImageError,
+    grey_values,
+    in_colour,
+    lesion_of,
+    open_image,
+    read_mask_values,
+)
+from minipig.data.layouts import MASK_SUFFIXES, Layout, mask_pattern, mirrored
 
 LABELS = 16  # values in a mask of labels, at most; a blurred mask has more
 
@@ -22,20 +29,23 @@ class Unusable(ValueError):
 
 def read_pair(
     src: Path, path: str, masks: list[str], layout: Layout
-) -> tuple[np.ndarray, np.ndarray, bool]:
+) -> tuple[np.ndarray, np.ndarray, bool, list[np.ndarray]]:
     """Read an image in [0, 1] and its mask, (H, W) float32 and bool; also whether colours are lost.
 
+    Last come the values of each mask of two values, of which the larger was taken for the lesion.
     Raises Unusable, whose text says why, without the names of its files.
     """
     if not masks:
         wanted = mask_pattern(path, layout)
-        raise Unusable(f"no mask matches {layout.masks}; check --masks", f"there is no {wanted}")
+        remedy = f"check --masks{mirrored(layout)}"
+        remedy += "; give healthy images a black mask" * layout.keep_healthy
+        raise Unusable(f"no mask matches {layout.masks}; {remedy}", f"there is no {wanted}")
     if unread := [mask for mask in masks if Path(mask).suffix.lower() not in MASK_SUFFIXES]:
         kinds = " ".join(sorted(MASK_SUFFIXES))
         reason = f"the ending of its mask is not one of {kinds}; convert the mask to PNG"
         raise Unusable(reason, f"its mask is {unread[0]}")
     if len(masks) > 1 and not layout.merge:
-        raise Unusable("several masks; give --merge to join them")
+        raise Unusable(f"several masks; give --merge to join them{mirrored(layout)}")
     for part in (path, *masks):
         if os.path.normpath(part).startswith(".."):
             raise Unusable("a file outside SRC; give a SRC that contains images and masks")
@@ -44,7 +54,7 @@ def read_pair(
     try:
         opened = open_image(src / path)
         image = grey_values(src / path, opened, layout.channel)
-        parts = [read_levels(src / mask, layout) for mask in masks]
+        parts, values = zip(*(read_levels(src / mask, layout) for mask in masks))
     except ImageError as error:
         which = "image" if error.path == src / path else "mask"
         raise Unusable(
@@ -63,22 +73,35 @@ def read_pair(
         values = np.unique(np.asarray(open_image(src / masks[0], indices=True)))
         raise Unusable(reason, f"its mask has the values {', '.join(map(str, values[:8]))}")
     if mask.all():
-        raise Unusable("the mask is full; outline the lesion, or correct --threshold")
-    return image, mask, in_colour(opened) and not layout.channel
+        raise Unusable(f"the mask is full; outline the lesion, or {remedy_if_full(layout)}")
+    two = [each for each in values if each is not None]
+    return image, mask, in_colour(opened) and not layout.channel, two
 
 
-def read_levels(path: Path, layout: Layout) -> np.ndarray:
+def remedy_if_full(layout: Layout) -> str:
+    """What to change if a mask should not be full."""
+    if layout.invert:
+        return "leave --invert out, which makes black masks full"
+    for name in ("threshold", "label"):
+        if getattr(layout, name) is not None:
+            return f"correct --{name}"
+    return "give --label N of the lesions, if this is all background"
+
+
+def read_levels(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a mask (H, W) bool: the larger of two values, or by the layout's threshold or label.
 
-    Raises ImageError.
+    Also returns the values, if they decide. Raises ImageError.
     """
+    values = None
     if layout.label is not None:
         mask = read_label(path, layout.label)
     elif layout.threshold is not None:
         mask = read_above(path, layout.threshold)
     else:
-        mask = read_mask(path)
-    return ~mask if layout.invert else mask
+        values = read_mask_values(path)
+        mask = lesion_of(values)
+    return ~mask if layout.invert else mask, values
 
 
 def read_label(path: Path, label: int) -> np.ndarray:

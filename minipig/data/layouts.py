@@ -10,10 +10,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from minipig.data.images import SUFFIXES
+from minipig.data.manifest import one_form
 from minipig.data.tree import Tree, any_case, find
 
+LONGEST = 240  # bytes of a name without its ending, of the 255 that file systems take
+LETTERS = 50  # of a longer name that are kept
 MASK_SUFFIXES = SUFFIXES | {".gif"}
 NARROWER = "make --masks or --images more specific"
+MIRRORED = "for masks in folders like the images', use ** in --images and {**} in --masks"
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,9 @@ def find_masks(tree: Tree, path: str, layout: Layout) -> list[str]:
     """List the masks of an image; files that cannot be read, if there are no others."""
     wanted = mask_pattern(path, layout)
     masks = [mask for mask in tree.find(wanted) or tree.find(any_case(wanted)) if mask != path]
+    if not masks:
+        others = tree.find(f"{os.path.splitext(wanted)[0]}.*")
+        return [other for other in others if Path(other).suffix.lower() not in MASK_SUFFIXES]
     return [mask for mask in masks if Path(mask).suffix.lower() in MASK_SUFFIXES] or masks
 
 
@@ -123,12 +130,24 @@ def mask_pattern(path: str, layout: Layout) -> str:
     return wanted
 
 
+def mirrored(layout: Layout) -> str:
+    """What to try where the images' folders differ, and --masks may not say which is whose."""
+    folders = "*" in os.path.dirname(layout.images)
+    told = "{**}" in layout.masks or layout.masks.startswith(("{folder}", "**/"))
+    return f"; {MIRRORED}" if folders and not told else ""
+
+
 def masks_without_image(src: Path, layout: Layout, known: set[str]) -> list[str]:
     """List the paths in `src` that match `layout.masks` for any name, except those in `known`."""
     wanted = layout.masks.format_map({"folder": "**", "stem": "*", "*": "*", "**": "**"})
     inside = [path for path in find(src, any_case(wanted)) if not path.startswith("..")]
     masks = [path for path in inside if Path(path).suffix.lower() in MASK_SUFFIXES]
     return [path for path in masks if path not in known]
+
+
+def plain(pattern: str) -> str:
+    """A pattern without the parts that change nothing: ./images//*.png is images/*.png."""
+    return "/".join(part for part in pattern.split("/") if part not in ("", "."))
 
 
 def as_regex(part: str) -> str:
@@ -151,11 +170,14 @@ def patient_of(path: str, expression: str | None) -> str | None:
 def unique_names(paths: list[str]) -> dict[str, str]:
     """A PNG name for each image: its stem, or if two are equal its path, or numbered paths.
 
-    Small letters and capitals are equal, as in some file systems.
+    Small letters and capitals are equal, as in some file systems, and so are Unicode forms. Names
+    that are too long for a file system are cut and numbered.
     """
     whole = [Path(path).with_suffix("").as_posix().replace("/", "_") for path in paths]
     numbered = [f"{i}_{stem}" for i, stem in enumerate(whole)]
-    for stems in ([Path(path).stem for path in paths], whole, numbered):
-        if len({stem.casefold() for stem in stems}) == len(stems):
+    cut = [f"{i}_{Path(path).stem[:LETTERS]}" for i, path in enumerate(paths)]
+    for stems in ([Path(path).stem for path in paths], whole, numbered, cut):
+        unique = len({one_form(stem).casefold() for stem in stems}) == len(stems)
+        if unique and all(len(os.fsencode(stem)) <= LONGEST for stem in stems):
             break
     return {path: f"{stem}.png" for path, stem in zip(paths, stems)}

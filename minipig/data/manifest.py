@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 TABLES = {".csv", ".tsv", ".xls", ".xlsx"}
+REMEDY = "patients are read from manifest.csv, with the columns name and patient"
 NOBODY = {"nan", "na", "n/a", "none", "null", "unknown", "anonymous", "-", "?"}  # small letters
 
 
@@ -19,15 +20,7 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
     """
     manifest = root / "manifest.csv"
     if not manifest.exists():
-        there = [path.name for path in sorted(root.glob("*"))]
-        tables = [
-            name
-            for name in there
-            if (Path(name).suffix.lower() in TABLES and not name.startswith("."))
-            or name.lstrip(".").lower().startswith(("manifest", "patient"))
-        ]
-        remedy = "patients are read from manifest.csv, with the columns name and patient"
-        return names, [f"{name} is not read; {remedy}" for name in tables]
+        return names, unread_tables(root)
     patient_of = rows_of(manifest)
     for name in names:
         if not patient_of.get(one_form(name)):
@@ -53,6 +46,18 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
     notes += unnamed_patients(patients)
     first = {patient: several[0] for several in spellings.values() for patient in several}
     return [first[patient] for patient in patients], notes
+
+
+def unread_tables(root: Path, remedy: str = REMEDY, used: Path | None = None) -> list[str]:
+    """A note on each file in a folder that may be a table of patients, but `used`."""
+    names = [path.name for path in sorted(root.glob("*")) if not (used and path.samefile(used))]
+    tables = [
+        name
+        for name in names
+        if (Path(name).suffix.lower() in TABLES and not name.startswith("."))
+        or name.lstrip(".").lower().startswith(("manifest", "patient"))
+    ]
+    return [f"{name} is not read; {remedy}" for name in tables]
 
 
 def unnamed_patients(patients: list[str]) -> list[str]:

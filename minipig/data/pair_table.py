@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,8 @@ from minipig.data.manifest import identity, one_form, unnamed_patients
 from minipig.data.tree import find
 
 COLUMNS = ("image", "mask", "patient", "split")
+# columns that may name patients, in small letters
+PATIENTS = re.compile("patient|subject|participant|person|^case|^pid|[_ ]pid$")
 
 
 @dataclass
@@ -84,7 +87,7 @@ def read_pair_table(
     elif len(splits) > 1:
         table.notes.append(f"all splits of the table are used: {others}; --split takes one")
     alone = sum(not table.patients[image] for image in table.images)
-    unread = [name for name in names if "patient" in name and name not in COLUMNS]
+    unread = [name for name in names if PATIENTS.search(name) and name not in COLUMNS]
     if unread and "patient" not in names:
         table.notes.append(f"the column {unread[0]} is not read; patients are in one named patient")
     if "patient" in names and alone and not pattern:

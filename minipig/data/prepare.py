@@ -27,7 +27,7 @@ from minipig.data.convert import Unusable, read_pair, write_values
 from minipig.data.files import claim_folder, write_figure, write_json, write_table
 from minipig.data.images import fit_into, fit_mask, grey_values, open_image
 from minipig.data.layouts import Layout
-from minipig.data.manifest import read_patients
+from minipig.data.manifest import read_patients, unread_tables
 from minipig.data.pair_table import PairTable, read_pair_table
 from minipig.data.tally import Tally, reasons
 
@@ -51,8 +51,10 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     for path in tqdm(patients, desc=f"preparing {src.name}", disable=None):
         try:
             if not layout.csv and any(table.uses[mask] > 1 for mask in table.masks[path]):
-                raise Unusable(f"its mask belongs to another image, too; {layouts.NARROWER}")
-            image, mask, colours = read_pair(src, path, table.masks[path], layout)
+                remedy = layouts.mirrored(layout) or "; or name the pairs in a table, --csv"
+                reason = f"its mask belongs to another image, too; {layouts.NARROWER}{remedy}"
+                raise Unusable(reason)
+            image, mask, colours, values = read_pair(src, path, table.masks[path], layout)
             small = fit_mask(mask, layout.size)
             if mask.any() and not small.any() and not layout.keep_healthy:
                 raise Unusable("the lesion is too small to be seen at --size; raise it")
@@ -61,6 +63,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             continue
         if not tally.rows:  # the first usable pair: only now is `dst` written
             config = asdict(layout) | {"src": str(src.resolve())}
+            config |= {part: layouts.plain(config[part]) for part in ("images", "masks")}
             config["csv"] = layout.csv and str(Path(layout.csv).resolve())
             claim(dst, config, expected)
             # an interrupted run must not leave pairs without their patients
@@ -69,7 +72,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
         name = names[path]
         write_values(dst / "images" / name, fit_into(image, layout.size, fill=image.min()))
         write_values(dst / "masks" / name, small)
-        tally.use((name, patients[path], path), image, colours, mask, small)
+        tally.use((name, patients[path], path), image, colours, mask, small, values)
     if not tally.rows:
         why = " | ".join(reasons(tally.left_out, tally.details))
         raise ValueError(f"no image in {src} can be used: {why}")
@@ -91,10 +94,16 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
 def find_pairs(src: Path, layout: Layout) -> PairTable:
     """The images and the masks of each, by the table or by the patterns of `layout`."""
     if layout.csv:
-        return read_pair_table(Path(layout.csv), src, layout.split, layout.patient)
+        table = read_pair_table(Path(layout.csv), src, layout.split, layout.patient)
+        if not (table.names_patients or layout.patient):
+            remedy = "patients are in a column patient of --csv"
+            table.notes += unread_tables(src, remedy, Path(layout.csv))
+        return table
     images, masks_of, left_out = layouts.images_and_masks(src, layout)
     table = PairTable(images, masks_of, left_out=left_out)
-    if not layout.patient and (src / "manifest.csv").exists():
+    if not layout.patient and not (src / "manifest.csv").exists():
+        table.notes += unread_tables(src)
+    elif not layout.patient:
         names = [Path(path).name for path in images]
         try:
             if twice := [name for name, count in Counter(names).items() if count > 1]:

@@ -36,9 +36,15 @@ class Tally:
         coloured: bool,
         mask: np.ndarray,
         small: np.ndarray,
+        values: list[np.ndarray],
     ) -> None:
-        """Count a pair: its image and mask as they were read, and the mask as it is written."""
+        """Count a pair: its image and mask as they were read, and the mask as it is written.
+
+        values: those of its masks, where the larger of two was taken for the lesion.
+        """
         self.doubts.see(image, coloured, mask, small)
+        for each in values:
+            self.doubts.see_values(each)
         self.same[hash_of(image)].append(row[0])
         self.rows.append(row)
 

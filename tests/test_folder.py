@@ -284,6 +284,37 @@ def test_a_missing_folder_is_named(tmp_path):
         PairFolder(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("ending", ["gif", "webp", "npy", "nii.gz"])
+def test_a_partner_whose_ending_is_not_read_is_named(tmp_path, ending):
+    write(tmp_path)
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "masks" / f"a.{ending}")
+    told = f"no partner .*masks/a.png; a.{ending} has an ending that is not read: convert it to PNG"
+    with pytest.raises(ValueError, match=told):
+        PairFolder(tmp_path)
+
+
+def test_images_in_folders_or_of_other_endings_are_named(tmp_path):
+    for part in ("images", "masks"):
+        (tmp_path / part / "P0").mkdir(parents=True)
+    with pytest.raises(ValueError, match="images/P0 is a folder: minipig prepare takes images out"):
+        PairFolder(tmp_path)
+    (tmp_path / "images" / "P0").rmdir()
+    (tmp_path / "masks" / "P0").rmdir()
+    (tmp_path / "images" / "a.webp").touch()
+    with pytest.raises(ValueError, match="images/a.webp is not read: convert such files to PNG"):
+        PairFolder(tmp_path)
+
+
+def test_folders_of_another_name_are_named(tmp_path):
+    write(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "Images")
+    with pytest.raises(FileNotFoundError, match="images is not a folder; rename Images to images"):
+        PairFolder(tmp_path)
+    (tmp_path / "Images").rename(tmp_path / "scans")
+    with pytest.raises(FileNotFoundError, match=r"masks/ \(.* has masks, scans\)$"):
+        PairFolder(tmp_path)
+
+
 def test_unequal_sizes_need_one_size(tmp_path):
     write(tmp_path)
     write(tmp_path, "b.png", image=np.zeros((9, 9), np.uint8), mask=np.zeros((9, 9), np.uint8))

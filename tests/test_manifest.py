@@ -21,6 +21,11 @@ def folder(root, patients, table="manifest.csv", names=NAMES):
         ("Müller", "Mu\u0308ller", "MÜLLER"),
         ("site/4", "site\\4", "Site/04"),
         ("Straße 2", "STRASSE 2", "strasse 02"),
+        ("P7", "P7.0", "P07.00"),
+        ("7", "'7", "+7"),
+        ("Anna B", "Anna  B", "Anna\u00a0B"),
+        ("P1", "P\u200b1", "\ufeffP1"),
+        ("P-1", "P\u20111", "P\u20131"),
     ],
 )
 def test_spellings_of_one_patient_are_one_and_told(tmp_path, spellings):
@@ -46,6 +51,9 @@ def test_different_patients_stay_different():
         "a",
         "b",
         "1.0.1",
+        "1.0.0",
+        "1-0",
+        "-1",
     ]
     assert len({identity(patient) for patient in ids}) == len(ids)
 

@@ -35,6 +35,7 @@ class PairFolder(Pairs):
         root = Path(root)
         image_paths, unread = _list_images(root / "images")
         mask_paths, more = _list_images(root / "masks")
+        unread += more
         for stem in sorted(image_paths.keys() ^ mask_paths.keys()):
             if half_prepared(root):
                 raise ValueError(f"{root}: minipig prepare was interrupted; repeat it")
@@ -43,10 +44,18 @@ class PairFolder(Pairs):
             others = mask_paths if stem in image_paths else image_paths
             near = [p.name for other, p in others.items() if other.casefold() == stem.casefold()]
             remedy = f"rename {near[0]}" if near else f"add it, or remove {alone.name}"
+            here = [p for p in unread if p.parent == partner.parent]
+            if other := [p.name for p in here if one_form(p.name).startswith(f"{stem}.")]:
+                remedy = f"{other[0]} has an ending that is not read: convert it to PNG"
             raise ValueError(f"{alone} has no partner {partner}; {remedy}")
         if not image_paths:
             kinds = f"no images ({' '.join(sorted(SUFFIXES))})"
-            raise ValueError(f"{root}/images and {root}/masks contain {kinds}; add pairs to them")
+            remedy = "add pairs to them"
+            if unread:
+                remedy = f"{unread[0]} is not read: convert such files to PNG"
+            if folders := [path for path in unread if path.is_dir()]:
+                remedy = f"{folders[0]} is a folder: minipig prepare takes images out of folders"
+            raise ValueError(f"{root}/images and {root}/masks contain {kinds}; {remedy}")
 
         names = [path.name for path in image_paths.values()]
         patients, remarks = read_patients(root, names)
@@ -74,7 +83,7 @@ class PairFolder(Pairs):
         values = torch.from_numpy(images * 2 - 1)
         super().__init__(torch.from_numpy(masks), values, names, patients, sources=sources)
         self.notes = doubts.notes()
-        if unread := [*unread, *more]:
+        if unread:
             some = f"not read: {len(unread)} files or folders, such as {unread[0]}"
             kinds = " ".join(sorted(SUFFIXES))
             self.notes.append(f"{some}; images and masks have one of the endings {kinds}")
@@ -91,8 +100,13 @@ def half_prepared(root: Path) -> bool:
 def _list_images(folder: Path) -> tuple[dict[str, Path], list[Path]]:
     """Map stems to paths of the images in `folder`; also list the files that are not images."""
     if not folder.is_dir():
-        needs = "give phantom, or a folder with images/ and masks/"
-        raise FileNotFoundError(f"{folder} is not a folder; {needs}")
+        remedy = "give phantom, or a folder with images/ and masks/"
+        there = sorted(p.name for p in folder.parent.glob("[!.]*") if p.is_dir())
+        if near := [name for name in there if name.casefold() == folder.name]:
+            remedy = f"rename {near[0]} to {folder.name}"
+        elif there:
+            remedy += f" ({folder.parent} has {', '.join(there[:3])}{', ...' * (len(there) > 3)})"
+        raise FileNotFoundError(f"{folder} is not a folder; {remedy}")
     found: dict[str, Path] = {}
     others = []
     # without hidden files: some archives leave files such as ._a.png

@@ -15,8 +15,9 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
     """The patient of each image name, and notes on what is doubtful.
 
     From the columns name and patient of root/manifest.csv; without it, each image is its own
-    patient. Spellings that differ in capitals, leading zeros, a final .0, Unicode form or kind of
-    slash are one patient. Raises ValueError for a table that is damaged or lacks an image.
+    patient. Spellings that differ in capitals, leading zeros, a final .0, a first ' or +, Unicode
+    form, blanks, hyphens, slashes or invisible characters are one patient. Raises ValueError for a
+    table that is damaged or lacks an image.
     """
     manifest = root / "manifest.csv"
     if not manifest.exists():
@@ -103,5 +104,9 @@ def bare(name: str) -> str:
 def identity(patient: str) -> str:
     """What is left of a patient's name without its spelling: P007, p7 and P7 are equal."""
     text = unicodedata.normalize("NFKC", patient).casefold().replace("\\", "/")
-    text = re.sub(r"^(\d+)\.0+$", r"\1", text)  # a number from a spreadsheet
+    kinds = [(letter, unicodedata.category(letter)) for letter in text]
+    # without invisible characters, and with one kind of hyphen and of blank
+    text = "".join("-" if kind == "Pd" else letter for letter, kind in kinds if kind != "Cf")
+    text = re.sub(r"^['+](?=\w)", "", " ".join(text.split()))  # '7 and +7 from a spreadsheet
+    text = re.sub(r"(?<![\d.])(\d+)\.0+$", r"\1", text)  # and 7.0
     return re.sub(r"\d+", lambda digits: str(int(digits[0])), text)

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from minipig.training import heartbeat as module
-from minipig.training.heartbeat import Heartbeat, in_words
+from minipig.data import heartbeat as module
+from minipig.data.heartbeat import Heartbeat, in_words
 
 
 @pytest.fixture
@@ -49,6 +49,19 @@ def test_the_first_line_comes_soon_and_one_a_minute_follows(log):
 
 def test_the_time_left_of_a_resumed_training_is_that_of_its_own_steps(log):
     assert lines(seconds_a_step=10, steps=300, first=200)[202].endswith("16 min left")
+
+
+def test_pairs_that_take_long_to_read_are_counted_in_a_log(log, monkeypatch, capsys):
+    now = iter(range(0, 100, 4))
+    monkeypatch.setattr(Heartbeat.__init__, "__defaults__", (lambda: next(now), "step"))
+    monkeypatch.setattr(log, "stderr", sys.stderr)
+    assert list(module.watched(range(9), "reading mine")) == list(range(9))
+    assert capsys.readouterr().err == "reading mine: pair 3 of 9, 36 s left\n"
+
+
+def test_one_of_several_processes_writes_them(log, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert not lines(seconds_a_step=1, steps=100)
 
 
 def test_there_are_none_in_a_terminal_or_a_notebook(log):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from minipig.data.doubts import Doubts, by
+from minipig.data.heartbeat import watched
 from minipig.data.images import (
     SUFFIXES,
     fit_into,
@@ -60,7 +60,7 @@ class PairFolder(Pairs):
         names = [path.name for path in image_paths.values()]
         patients, remarks = read_patients(root, names)
         images, masks, sources, doubts = [], [], [], Doubts(size)
-        for stem in tqdm(image_paths, desc=f"reading {root.name}", disable=None):
+        for stem in watched(image_paths, f"reading {root.name}"):
             path = image_paths[stem]
             opened = open_image(path)
             image = grey_values(path, opened)

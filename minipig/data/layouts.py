@@ -7,8 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from minipig.data.heartbeat import watched
 from minipig.data.images import SUFFIXES
 from minipig.data.manifest import one_form
 from minipig.data.tree import Tree, any_case, find
@@ -78,9 +77,10 @@ def images_and_masks(
     images = [path for path in files if Path(path).suffix.lower() in SUFFIXES]
     if others := sorted(set(files) - set(images)):
         left_out[f"the ending is not {' '.join(sorted(SUFFIXES))}; convert the file"] = others
-    progress = tqdm(images, desc="looking for masks", leave=False, disable=None)
     tree = Tree(src)
-    masks_of = {path: find_masks(tree, path, layout) for path in progress}
+    masks_of = {
+        path: find_masks(tree, path, layout) for path in watched(images, "looking for masks")
+    }
     every_mask = {mask for masks in masks_of.values() for mask in masks}
     # the glob of the images may find masks, too; these have no masks of their own
     if taken := [path for path in images if path in every_mask and masks_of[path]]:

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from minipig import plot
 from minipig.data import layouts
 from minipig.data.convert import Unusable, read_pair, write_values
 from minipig.data.files import claim_folder, write_figure, write_json, write_table
+from minipig.data.heartbeat import watched
 from minipig.data.images import fit_into, fit_mask, grey_values, open_image
 from minipig.data.layouts import Layout
 from minipig.data.manifest import read_patients, unread_tables
@@ -48,7 +48,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     patients = find_patients(table, names, layout)
     expected = {names[path] for path in patients}
     tally = Tally(layout, table)
-    for path in tqdm(patients, desc=f"preparing {src.name}", disable=None):
+    for path in watched(patients, f"preparing {src.name}"):
         try:
             if not layout.csv and any(table.uses[mask] > 1 for mask in table.masks[path]):
                 remedy = layouts.mirrored(layout) or "; or name the pairs in a table, --csv"

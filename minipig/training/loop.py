@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from minipig.data.heartbeat import Heartbeat
 from minipig.data.pairs import Pairs
 from minipig.guider import Denoiser, NoisyPair
 from minipig.schedule import Schedule
@@ -23,7 +24,6 @@ from minipig.seeds import generator
 from minipig.training.checkpoint import Checkpoint
 from minipig.training.choice import decided
 from minipig.training.devices import rank
-from minipig.training.heartbeat import Heartbeat
 from minipig.training.loss_log import LossLog
 from minipig.training.pace import Pace
 from minipig.training.speed import Speed, backward, check_parts, laid_out, prepared

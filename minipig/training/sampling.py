@@ -12,11 +12,11 @@ from tqdm import tqdm
 from minipig import plot
 from minipig.data.files import locked, write_figure
 from minipig.data.folder import PairFolder
+from minipig.data.heartbeat import Heartbeat
 from minipig.data.pairs import Pairs
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel, State, sample
 from minipig.seeds import SampleNoise
-from minipig.training.heartbeat import Heartbeat
 
 
 def sample_folder(

@@ -7,7 +7,7 @@ import torch
 
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
-from minipig.evidence.novelty import measure_novelty, novelty, verdict
+from minipig.evidence.novelty import measure_novelty, novelty, verdict, with_mirrored
 from minipig.training.config import Config, load_data
 
 SIZE = (16, 16)
@@ -38,8 +38,36 @@ def test_a_model_that_draws_anew_is_not_called_a_copier(data):
     known, strangers = data
     fresh = novelty(phantoms(200, SIZE, seed=77, slices=1), known, strangers)
     assert abs(fresh["nearer"] - fresh["chance"]) < 2 * fresh["error"] and fresh["close"] < 0.2
+    known, strangers = load_data(replace(RUN, holdout=0.5))  # enough of them
     other_side = novelty(copies(strangers, 16), known, strangers)
-    assert other_side["nearer"] == 0 and "no copying is seen" in verdict(other_side)
+    assert other_side["nearer"] == 0
+    assert verdict(other_side).startswith("no copying is seen, which is no proof of privacy; look")
+
+
+def test_what_cannot_tell_copies_says_so_and_what_to_raise(data):
+    """Though every sample leans, chance may be why."""
+    many = {"nearer": 1.0, "close": 0.0, "unknown": False}
+    few = many | {"chance": 0.9, "strangers": 13, "error": 0.09}
+    told = "13 held-out patients are too few to tell copies; train with a larger --holdout, or more"
+    assert verdict(few).startswith(told)
+    one = many | {"chance": 0.5, "strangers": 40, "error": 0.506}
+    assert verdict(one).startswith("so few samples cannot tell copies; raise -n; look at")
+    assert verdict(one | {"error": 0.1}).startswith("the model leans towards its training slices")
+    known, strangers = load_data(replace(RUN, holdout=0.5))
+    alone = novelty(copies(strangers, 1), known, strangers)
+    assert "so few samples cannot tell copies; raise -n" in verdict(alone)
+
+
+def test_slices_of_unknown_patients_are_no_patients(data, tmp_path):
+    known, strangers = load_data(replace(RUN, holdout=0.5))
+    named = novelty(copies(strangers, 16), known, strangers)
+    unnamed = Pairs(strangers.masks, strangers.images, strangers.names, strangers.names)
+    for others in (unnamed, with_mirrored(unnamed)):
+        found = novelty(copies(strangers, 16), known, others)
+        assert "patients are unknown, so strangers may be slices of few" in verdict(found)
+    assert "unknown" not in verdict(named)
+    few = novelty(copies(strangers, 16), known, unnamed.subset(range(8)))
+    assert verdict(few).startswith("8 held-out slices are too few to tell copies")
 
 
 @pytest.mark.parametrize("patients, slices, known", [(50, 10, 35), (400, 1, 360), (100, 4, 90)])

@@ -20,6 +20,7 @@ def novelty(samples: Pairs, known: Pairs, strangers: Pairs) -> dict[str, float]:
     training slices among both, about what it is without copying; error: at most about its standard
     error, for so many samples and strangers (patients, since slices of one are alike). close: share
     of samples nearer to a training slice than any stranger is: 1 for a generator that copies.
+    unknown: whether nobody has named the patients, so that each slice counts as one of its own.
     """
     to_known = nearest(samples.images, known.images).values
     to_strangers = nearest(samples.images, strangers.images).values
@@ -32,7 +33,20 @@ def novelty(samples: Pairs, known: Pairs, strangers: Pairs) -> dict[str, float]:
         "error": (chance * (1 - chance) * (1 / len(samples) + 1 / patients)) ** 0.5,
         "close": (to_known < nearest_stranger).double().mean().item(),
         "strangers": patients,
+        "unknown": strangers.patients == strangers.names,
     }
+
+
+def too_few(found: dict[str, float]) -> str:
+    """What is too few to tell copies, since chance alone may reach 100 %; or ""."""
+    chance, patients = found["chance"], found["strangers"]
+    fixed = (chance * (1 - chance) / patients) ** 0.5  # the error of any number of samples
+    if patients < FEWEST or chance + 2 * fixed >= 1:
+        held_out = f"{patients} held-out {'slices' if found.get('unknown') else 'patients'}"
+        return f"{held_out} are too few to tell copies; train with a larger --holdout, or more data"
+    if chance + 2 * found["error"] >= 1:
+        return "so few samples cannot tell copies; raise -n"
+    return ""
 
 
 def verdict(found: dict[str, float]) -> str:
@@ -43,8 +57,10 @@ def verdict(found: dict[str, float]) -> str:
         "nearer to one than any stranger's slice"
     )
     look = "look at nearest.png before you share"
-    if found["strangers"] < FEWEST:
-        few = f"{found['strangers']} held-out patients are too few to tell copies"
+    if found.get("unknown"):  # older files do not say
+        look = f"patients are unknown, so strangers may be slices of few, or of known ones; {look}"
+    few = too_few(found)
+    if few and (found["strangers"] < FEWEST or found["close"] <= 0.5):
         return f"{few}; {look} [{shares}]"
     if found["close"] > 0.5:
         return f"the model repeats training slices; {look} [{shares}]"

@@ -28,6 +28,7 @@ from minipig.evidence.tables.protocol import Protocol
 from minipig.guider import model_x_loss
 from minipig.training import curves
 from minipig.training import run as training_run
+from minipig.training.config import Config, load_data
 from minipig.training.run import load_pair
 from minipig.training.start import weights_of
 
@@ -580,6 +581,18 @@ def test_empty_masks_are_counted_and_told(tmp_path, capsys):
     command = ["train", "--data", tmp_path, *TINY, "--holdout", 0, "--out", tmp_path / "out"]
     assert run(*command) == 0
     assert "note: 1 of 8 masks are empty at 16x16" in capsys.readouterr().out
+
+
+def test_a_held_out_part_without_a_lesion_is_told(tmp_path, capsys):
+    data, out = tmp_path / "data", tmp_path / "out"
+    phantoms(16, (16, 16)).save(data)
+    config = Config(data=str(data), size=(16, 16), preset="tiny", holdout=0.25)
+    for name in load_data(config)[1].names:
+        Image.fromarray(np.zeros((16, 16), np.uint8)).save(data / "masks" / name)
+    assert run("train", "--data", data, *TINY, "--holdout", 0.25, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "note: none of the 4 pairs held out has a lesion, so their losses tell nothing" in said
+    assert said.index("none of the 4") < said.index("model_x:")
 
 
 def test_another_configuration_in_the_same_folder(trained, folder, capsys):

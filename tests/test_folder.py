@@ -118,6 +118,24 @@ def test_thin_lesions_are_told_with_a_size_that_keeps_them(tmp_path):
     assert not any("half" in note for note in PairFolder(tmp_path, (64, 64)).notes)
 
 
+@pytest.mark.parametrize(
+    "every, told",
+    [(0, "gain 100%"), (4, None), (2, "lose 23%")],  # a twentieth lost is no news
+)
+def test_area_that_lesions_gain_or_lose_by_resizing_is_told(tmp_path, every, told):
+    mask = np.zeros((64, 64), np.uint8)
+    if every:  # a large lesion, and specks of one pixel that half the size does not keep
+        mask[4:36, 4:36] = 255
+        mask[40:60:every, 1:61:every] = 255
+    else:
+        mask[1::8] = mask[2::8] = 255  # each covers half of two rows at 32x32
+    write(tmp_path, image=mask // 2 + 9, mask=mask)
+    assert not any("together" in note for note in PairFolder(tmp_path).notes)
+    found = [note for note in PairFolder(tmp_path, (32, 32)).notes if "together" in note]
+    start = f"all lesions together {told} of their area at 32x32, as details are merged or lost;"
+    assert len(found) == bool(told) and all(note.startswith(start) for note in found)
+
+
 def test_one_bright_image_does_not_hide_the_dim_ones(tmp_path):
     ramp, _ = write(tmp_path, "eight.png")
     for k in range(3):

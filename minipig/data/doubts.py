@@ -7,6 +7,7 @@ from scipy import ndimage
 from minipig.data.images import CHANNELS, fit_mask, place_of
 
 DIM = 0.25  # of the largest possible value: all pixels of an image below it use two bits fewer
+GAIN = 0.1  # of their area, that lesions may gain or lose by resizing
 NARROW = 0.08  # of the possible range, which nearly all pixels of an image lie in
 
 
@@ -18,6 +19,7 @@ class Doubts:
         self.lost = 0  # lesions of which nothing is left at this size
         self.worn: list[tuple[int, int]] = []  # for each that loses half: the size that keeps it
         self.specks: list[int] = []  # lesions lost of each mask that keeps others
+        self.before = self.after = 0.0  # the area of all lesions in pixels of this size
         self.shapes: set[tuple[int, ...]] = set()
         self.areas: list[float] = []  # of each mask as it is used, as a share
         self.coloured = 0
@@ -30,6 +32,9 @@ class Doubts:
     def see(self, image: np.ndarray, coloured: bool, mask: np.ndarray, small: np.ndarray) -> None:
         """Count a pair: image in [0, 1] and mask as read, if colours are lost, the mask as used."""
         self.lost += bool(mask.any() and not small.any())
+        if self.size:
+            self.before += mask.sum() * scale_of(mask, small) ** 2
+            self.after += small.sum()
         if self.size and small.any():
             if share_kept(mask, small) < 0.5:
                 self.worn.append(survives(mask, self.size))
@@ -75,6 +80,11 @@ class Doubts:
         if self.specks:
             some = f"{sum(self.specks)} lesions of {len(self.specks)} masks that have several"
             notes.append(f"{some} are too small to be seen{at}; raise the size")
+        if self.after and abs(gain := self.after / self.before - 1) > GAIN:
+            change = f"all lesions together {'gain' if gain > 0 else 'lose'} {abs(gain):.0%}"
+            notes.append(
+                f"{change} of their area{at}, as details are merged or lost; raise the size"
+            )
         if self.coloured:
             grey = f"{self.coloured} of {n} images are in colour and become grey (luminance)"
             remedy = f"minipig prepare --channel {'|'.join(CHANNELS)} takes one channel"
@@ -102,8 +112,12 @@ def span(image: np.ndarray) -> float:
 
 def share_kept(mask: np.ndarray, small: np.ndarray) -> float:
     """The share of a lesion's area that is left in `small`, the mask fitted into another size."""
-    scale = min(new / old for new, old in zip(small.shape, mask.shape))
-    return float(small.sum() / (mask.sum() * scale**2))
+    return float(small.sum() / (mask.sum() * scale_of(mask, small) ** 2))
+
+
+def scale_of(mask: np.ndarray, small: np.ndarray) -> float:
+    """How many sides of pixels of `small` a side of a pixel of the mask fitted into it has."""
+    return min(new / old for new, old in zip(small.shape, mask.shape))
 
 
 def lesions_lost(mask: np.ndarray, small: np.ndarray) -> int:

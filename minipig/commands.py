@@ -100,9 +100,8 @@ def train(args: argparse.Namespace, device: torch.device) -> list[Path]:
         print(f"note: {note}")
     if held_out and not held_out.masks.any():
         none = f"none of the {len(held_out)} pairs held out has a lesion"
-        print(
-            f"note: {none}, so their losses tell nothing of lesions; give another --seed, or a larger --holdout"
-        )
+        remedy = "give another --seed, or a larger --holdout"
+        print(f"note: {none}, so their losses tell nothing of lesions; {remedy}")
     low = args.format and args.format == "bfloat16"
     speed = Speed(args.accumulate, args.compile, low, recompute=args.recompute or None)
     train_pair(out, config, pairs, device, speed, held_out, start)

@@ -1232,3 +1232,9 @@ def test_a_mask_beside_the_pattern_whose_ending_is_not_read_is_named(tmp_path, e
     told = rf"its mask is masks/0.{ending}\): the ending of its mask is not one of"
     with pytest.raises(ValueError, match=told):
         prepare(tmp_path / "SET", tmp_path / "dst", PLAIN)
+
+
+def test_folders_that_are_there_are_named_if_no_image_is_found(tmp_path):
+    put(tmp_path / "SET", "Images/0.png", picture(0))
+    with pytest.raises(ValueError, match=r"finds no images; .* --images \(.*SET has Images\)$"):
+        prepare(tmp_path / "SET", tmp_path / "dst", PLAIN)

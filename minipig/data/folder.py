@@ -19,6 +19,7 @@ from minipig.data.images import (
 )
 from minipig.data.manifest import one_form, read_patients
 from minipig.data.pairs import Pairs, hash_of
+from minipig.data.tree import folders_in
 
 
 class PairFolder(Pairs):
@@ -101,11 +102,9 @@ def _list_images(folder: Path) -> tuple[dict[str, Path], list[Path]]:
     """Map stems to paths of the images in `folder`; also list the files that are not images."""
     if not folder.is_dir():
         remedy = "give phantom, or a folder with images/ and masks/"
-        there = sorted(p.name for p in folder.parent.glob("[!.]*") if p.is_dir())
-        if near := [name for name in there if name.casefold() == folder.name]:
+        remedy += folders_in(folder.parent)
+        if near := [p.name for p in folder.parent.glob("*") if p.name.casefold() == folder.name]:
             remedy = f"rename {near[0]} to {folder.name}"
-        elif there:
-            remedy += f" ({folder.parent} has {', '.join(there[:3])}{', ...' * (len(there) > 3)})"
         raise FileNotFoundError(f"{folder} is not a folder; {remedy}")
     found: dict[str, Path] = {}
     others = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from minipig.data.heartbeat import watched
 from minipig.data.images import SUFFIXES
 from minipig.data.manifest import one_form
-from minipig.data.tree import Tree, any_case, find
+from minipig.data.tree import Tree, any_case, find, folders_in
 
 LONGEST = 240  # bytes of a name without its ending, of the 255 that file systems take
 LETTERS = 50  # of a longer name that are kept
@@ -87,7 +87,7 @@ def images_and_masks(
         left_out[f"it is also a mask of another image; {NARROWER}"] = taken
     images = [path for path in images if path not in every_mask]
     if not images:
-        problem = "no images; correct SRC, --layout or --images"
+        problem = f"no images; correct SRC, --layout or --images{folders_in(src)}"
         if others:
             problem = f"only files such as {others[0]}; convert them to PNG"
         raise ValueError(f"{src}: --images {layout.images} finds {problem}")

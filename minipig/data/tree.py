@@ -17,6 +17,12 @@ def find(src: Path, wanted: str) -> list[str]:
     return sorted({os.path.normpath(path).replace(os.sep, "/") for path in found})
 
 
+def folders_in(root: Path) -> str:
+    """The names of some folders in a folder, for a message about one that is not there; or ""."""
+    names = sorted(path.name for path in root.glob("[!.]*") if path.is_dir())
+    return f" ({root} has {', '.join(names[:3])}{', ...' * (len(names) > 3)})" if names else ""
+
+
 class Tree:
     """All files under `src`, listed once: `find` by the start or the end of a file's name."""
 

@@ -74,6 +74,7 @@ def miniature(monkeypatch):
     monkeypatch.setattr(causes, "CAUSES", tuple(c for c in CAUSES if c.name in SHOWN))
     monkeypatch.setattr(causes, "SETUPS", {k: SETUPS[k] for k in ("deformed-3000", "others-2500")})
     monkeypatch.setattr(causes, "cells", small)
+    return small
 
 
 def test_causes_are_computed_once_and_told(miniature, tmp_path, monkeypatch, capsys):
@@ -98,6 +99,17 @@ def test_causes_are_computed_once_and_told(miniature, tmp_path, monkeypatch, cap
     assert again["rows"] == result["rows"]
     with pytest.raises(ValueError, match="--seeds cannot be 4; choose from 21, 22, 23"):
         run_causes(tmp_path, tmp_path / "work", CPU, [4])
+    # interrupted between the two segmenters of a row
+    path = tmp_path / "seed_22" / "deformed-3000" / "fold_0.json"
+    records = json.loads(path.read_text())
+    del records["segment/real+PIG-told_4/1"]
+    path.write_text(json.dumps(records))
+    rows = causes.collected(tmp_path, tmp_path / "work", miniature((21, 22)))
+    told = [row for row in effects(rows) if row["cause"].startswith("told")]
+    assert {row["of"]: row["seeds"] for row in told} == {
+        "SegGuidedDif": ["21", "22"],
+        "PIG": ["21"],
+    }
 
 
 def test_an_effect_is_the_mean_difference_over_the_seeds_that_have_both():

@@ -99,10 +99,10 @@ def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> N
 
 
 def recorded(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
-    """What is recorded of a cell.
+    """What is recorded of a cell, by source.
 
-    {source: {"dice": on fresh phantoms, one a segmenter, "agreement": ..., "seconds": ...}}, only
-    sources of which every segmenter is there.
+    {"dice": on fresh phantoms, one a segmenter, as soon as all are there; "agreement", "nearer" and
+    "losses": of a method that is judged}.
     """
     experiment = cell.experiment(out, work, torch.device("cpu"))
     (fold, *_), (records, *_) = experiment.folds, experiment.records
@@ -114,4 +114,7 @@ def recorded(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
             source.setdefault("dice", []).append(record["fresh"]["dice"])
         elif record:
             source |= {key: record[key] for key in ("agreement", "nearer", "losses")}
+    for source in values.values():
+        if len(source.get("dice", ())) < cell.protocol.segmenter_seeds:
+            source.pop("dice", None)
     return values

@@ -295,8 +295,8 @@ def table2(sub: Parser) -> None:
 def map(sub: Parser) -> None:
     """Find out when synthetic pairs pay: gains in Dice by number of patients, for every method.
 
-    minipig map                               all of it: a day on one core
-    minipig map --patients 25 --seeds 31      a part, in a process of its own: an hour
+    minipig map                               all of it, which is many hours
+    minipig map --patients 25 --seeds 31      a part, for a process of its own
     """
     what = "numbers of patients to work on now"
     number(sub, "--patients", what, shown="10 25 50 100 200", nargs="+")
@@ -306,8 +306,8 @@ def map(sub: Parser) -> None:
 def causes(sub: Parser) -> None:
     """Find out what makes synthetic pairs help a segmenter, one change at a time.
 
-    minipig causes                  all of it: nine hours on one core
-    minipig causes --seeds 21       a part, in a process of its own
+    minipig causes                  all of it, which is many hours
+    minipig causes --seeds 21       a part, for a process of its own
     """
     replicas(sub, "21 22 23", "runs/causes")
 

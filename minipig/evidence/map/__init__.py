@@ -1,1 +1,1 @@
-"""The lab: guide rules, walks and networks, ranked at equal budget."""
+"""The map: when pairs pay, and what makes them pay."""

@@ -14,7 +14,7 @@ from minipig.evidence.tables.text import columns
 
 PATIENTS = (10, 25, 50, 100, 200)
 SEEDS = (31, 32, 33, 34)
-RECIPE = dict(deformed=8192, steps=3000)  # of every generator
+RECIPE = dict(deformed=8192, steps=3000)  # of every generator; `minipig causes` may change it
 OLD_MASKS = ("SegGuidedDif", "ControlNet")  # rivals that are given training masks
 GENERATORS = (*OLD_MASKS, "SegGuidedDif-newmasks", "joint", "PIG")
 CLASSICAL = ("classical", "classical-upright", "classical-more")

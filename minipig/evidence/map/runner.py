@@ -36,7 +36,7 @@ def run_map(
     made = patients.cells()
     dice = patients.collected(out, work, made)
     result = {"dice": dice, "hypotheses": patients.judged(dice)}
-    result |= {"provenance": sources(made.values(), out, work, device)}
+    result |= {"provenance": origins(made.values(), out, work, device)}
     write_json(out / "map.json", result)
     write_figure(out / "map.png", map_figure(dice))
     print(patients.map_text(dice))
@@ -53,7 +53,7 @@ def run_causes(out: Path, work: Path, device: torch.device, seeds: list[int] | N
     made = causes.cells()
     rows = causes.collected(out, work, made)
     effects = causes.effects(rows)
-    result = {"effects": effects, "rows": rows, "provenance": sources(made, out, work, device)}
+    result = {"effects": effects, "rows": rows, "provenance": origins(made, out, work, device)}
     write_json(out / "causes.json", result)
     print(causes.effects_text(effects))
     return result
@@ -66,6 +66,6 @@ def check(option: str, given: list[int] | None, known: tuple[int, ...]) -> None:
         raise ValueError(f"{option} cannot be {unknown[0]}; choose from {choices}")
 
 
-def sources(cells: Iterable[Cell], out: Path, work: Path, device: torch.device) -> dict:
+def origins(cells: Iterable[Cell], out: Path, work: Path, device: torch.device) -> dict:
     """Where the numbers come from; the seconds are those of all cells."""
     return provenance(*(cell.experiment(out, work, device) for cell in cells))

@@ -74,7 +74,7 @@ class NoisyPair:
 
 
 def model_x_loss(model_x: Denoiser, pair: NoisyPair) -> Tensor:
-    """The loss of Algorithm 1: mean (eps_1 - model_x(x_t, t, y_t))^2."""
+    """The loss of Algorithm 1: mean (eps_1 - model_x(x_t, y_t, t))^2."""
     eps_x = model_x(pair.xt, pair.t, pair.yt)
     return (pair.eps_1 - eps_x).square().mean()
 

@@ -1,15 +1,17 @@
-"""A copy of the course in a folder of the reader's."""
+"""A copy of the course in a folder of the reader's: whole, or with functions to write."""
 
+import ast
 import json
 import posixpath
 import re
+from copy import deepcopy
 from pathlib import Path
 
 from minipig.course.files import course_files, home
-from minipig.course.student import student_edition
 from minipig.data.files import write_atomically
 
 ANSWERS = {"solutions", "slides"}
+TODO = 'raise NotImplementedError("write this function")'
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 
 
@@ -23,7 +25,7 @@ def write_course(folder: Path, student: bool = False, answers: bool = True) -> t
     if edition_of(folder) not in (None, (student, answers)):
         raise ValueError(f"{folder} holds another edition of the course; give a new folder")
     files = [file for file in course_files(home()) if answers or not ANSWERS & set(file.parts)]
-    there = {file.as_posix() for file in files}
+    there = {place.as_posix() for file in files for place in (file, *file.parents)}
     written = 0
     for file in files:
         if (folder / file).exists():
@@ -58,7 +60,51 @@ def without_dead_links(text: str, file: Path, there: set[str]) -> str:
         target = link[2].partition("#")[0]
         path = posixpath.normpath(posixpath.join(file.parent.as_posix(), target))
         outside = target.startswith("https://") or not target
-        alive = outside or any(f == path or f.startswith(f"{path}/") for f in there)
-        return link[0] if alive else link[1]
+        return link[0] if outside or path in there else link[1]
 
     return LINK.sub(kept, text)
+
+
+def student_edition(notebook: dict) -> dict:
+    """A notebook without outputs and checks, in which cells tagged `write` are left to write.
+
+    Of the functions in such a cell, signature and docstring remain. The checks directly after it
+    remain, too: they fail until it is written. A box after the title says so.
+    """
+    notebook = deepcopy(notebook)
+    notebook["metadata"]["edition"] = "student"
+    cells = []
+    written = False  # whether the code cell before was one to write, or a check of it
+    blanks = 0
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if "check" in tags and not written:
+            continue
+        cells.append(cell)
+        if cell["cell_type"] == "code":
+            cell |= dict(outputs=[], execution_count=None)
+            written = "write" in tags or "check" in tags
+        if "check" in tags:
+            cell["metadata"].pop("jupyter", None)  # a check of the reader's own work is shown
+        if "write" in tags:
+            cell["source"] = left_open("".join(cell["source"]))
+            blanks += 1
+    if blanks:
+        box = f"> **Student's edition.** In {blanks} cells there are functions to write. Until "
+        box += "you have written one, it says `NotImplementedError`, and cells that need it fail "
+        box += "as well."
+        about = dict(cell_type="markdown", id="students-edition", metadata={}, source=box)
+        cells.insert(1, about)
+    return notebook | {"cells": cells}
+
+
+def left_open(source: str) -> str:
+    """Python whose functions have signatures and docstrings only; other statements remain."""
+    lines = source.splitlines()
+    for node in reversed(ast.parse(source).body):
+        if isinstance(node, ast.FunctionDef):
+            documented = ast.get_docstring(node) is not None
+            first = node.body[1] if documented and len(node.body) > 1 else node.body[0]
+            indent = " " * first.col_offset
+            lines[first.lineno - 1 : node.end_lineno] = [indent + TODO]
+    return "\n".join(lines)

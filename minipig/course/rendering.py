@@ -6,11 +6,12 @@ Equations become MathML, which a browser draws without a network.
 import posixpath
 import re
 from html import escape
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from typing import Callable
 from urllib.parse import unquote
 
 import nbformat
-from jinja2 import pass_context
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter, SlidesExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -20,6 +21,7 @@ from pygments.lexers import PythonLexer
 
 from minipig.course.files import PACKAGE, home
 
+PAGES = {".md": ".html", ".ipynb": ".html", ".py": ".py.html"}  # how a file's page ends
 PICTURES = {".png", ".gif", ".jpg"}
 ADDRESS = re.compile(r"^[a-z]+:")  # of another site
 # a cell with checks, or with what only Colab needs, is folded under its first comment
@@ -46,22 +48,16 @@ math[display="block"] { margin: 1.2rem 0; font-size: .82em; }
 
 def page_of(path: str) -> str:
     """The page that shows a file of the repository: notebooks/README.md -> notebooks/index.html."""
-    folder, name = posixpath.split(path)
-    if name == "README.md":
-        name = "index.html"
-    elif name.endswith((".md", ".ipynb")):
-        name = posixpath.splitext(name)[0] + ".html"
-    elif name.endswith(".py"):
-        name += ".html"
-    return posixpath.join(folder, name)
+    page = PurePosixPath(path)
+    if page.name == "README.md":
+        return str(page.with_name("index.html"))
+    return str(page.with_suffix(PAGES.get(page.suffix, page.suffix)))
 
 
 def located(path: str) -> Path | None:
-    """A file of the repository, which an installed package has in two places; None without it."""
-    places = [home() / path]
-    if path.startswith(f"{PACKAGE.name}/"):
-        places.append(PACKAGE.parent / path)
-    return next((place for place in places if place.is_file()), None)
+    """A file of the repository: of the package, or of the course beside it; None without it."""
+    root = PACKAGE.parent if path.startswith(f"{PACKAGE.name}/") else home()
+    return root / path if (root / path).is_file() else None
 
 
 def mathml(formula: str, display: str) -> str:
@@ -74,16 +70,15 @@ def mathml(formula: str, display: str) -> str:
 
 def summary(source: str) -> str:
     """What a folded cell says of itself: the comment that it begins with."""
-    lines = [line for line in source.splitlines() if line.startswith("#")]
-    comment = re.match(r"(?:#.*\n?)*", source)[0] or (lines[0] if lines else "# a check")
-    return escape(" ".join(line.lstrip("# ") for line in comment.splitlines()))
+    comment = takewhile(lambda line: line.startswith("#"), source.splitlines())
+    return escape(" ".join(line.lstrip("# ") for line in comment))
 
 
 class Renderer(IPythonRenderer):
     """Markdown of one file as HTML; collects the files that it links to."""
 
-    def __init__(self, path: str, links: set[str], **settings):
-        super().__init__(escape=False, exclude_anchor_links=True, **settings)
+    def __init__(self, path: str, links: set[str]):
+        super().__init__(escape=False)
         self.of = path
         self.links = links
 
@@ -116,31 +111,11 @@ class Renderer(IPythonRenderer):
         target, _, anchor = url.partition("#")
         folder = posixpath.dirname(self.of)
         path = posixpath.normpath(posixpath.join(folder, unquote(target)))
-        known = path.endswith((".md", ".ipynb", ".py")) or Path(path).suffix in PICTURES
-        if not (known and located(path)):
+        if PurePosixPath(path).suffix not in PICTURES | PAGES.keys() or not located(path):
             return None
         self.links.add(path)
         page = posixpath.relpath(page_of(path), folder or ".")
         return f"{page}#{anchor}" if anchor else page
-
-
-class Exporter(HTMLExporter):
-    """A notebook as the inside of a page."""
-
-    renderer = None
-
-    @pass_context
-    def markdown2html(self, context, source):
-        return MarkdownWithMath(renderer=self.renderer).render(source)
-
-    def default_filters(self):
-        yield from super().default_filters()
-        yield ("markdown2html", self.markdown2html)
-        yield ("summary", summary)
-
-
-class SlideExporter(Exporter, SlidesExporter):
-    """A notebook as slides of reveal.js, which they load from its public address."""
 
 
 def titled(path: str) -> str:
@@ -148,15 +123,13 @@ def titled(path: str) -> str:
 
 
 def slides_of(path: str, links: set[str]) -> str:
-    """The page of a deck; code that is folded in the notebook is not on its slides."""
+    """The page of a deck of reveal.js; code that is folded in the notebook is not on its slides."""
     deck = nbformat.read(located(path), as_version=4)
     for cell in deck.cells:
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             cell.metadata["transient"] = {"remove_source": True}
-    exporter = SlideExporter(
-        raw_template=DECK, exclude_input_prompt=True, exclude_output_prompt=True
-    )
-    exporter.renderer = Renderer(path, links)
+    markdown = MarkdownWithMath(Renderer(path, links)).render
+    exporter = SlidesExporter(raw_template=DECK, **settings(markdown))
     page, _ = exporter.from_notebook_node(deck, dict(metadata=dict(name=titled(path))))
     return page
 
@@ -165,15 +138,17 @@ def body_of(path: str, links: set[str]) -> str:
     """The inside of a file's page; adds the files that it links to."""
     text = located(path).read_text("utf-8")
     if path.endswith(".py"):
-        return f'<h1>{path}</h1><div class="source">{highlighted(text)}</div>'
-    renderer = Renderer(path, links)
+        source = highlight(text, PythonLexer(), HtmlFormatter())
+        return f'<h1>{path}</h1><div class="source">{source}</div>'
+    markdown = MarkdownWithMath(Renderer(path, links)).render
     if path.endswith(".md"):
-        return MarkdownWithMath(renderer=renderer).render(text)
-    exporter = Exporter(raw_template=FOLDED, exclude_input_prompt=True, exclude_output_prompt=True)
-    exporter.renderer = renderer
+        return markdown(text)
+    exporter = HTMLExporter(raw_template=FOLDED, **settings(markdown))
     body, _ = exporter.from_notebook_node(nbformat.reads(text, as_version=4))
     return body
 
 
-def highlighted(source: str) -> str:
-    return highlight(source, PythonLexer(), HtmlFormatter())
+def settings(markdown: Callable[[str], str]) -> dict:
+    """How nbconvert draws a notebook: no prompts, and its Markdown by `markdown`."""
+    filters = {"markdown2html": markdown, "summary": summary}
+    return dict(filters=filters, exclude_input_prompt=True, exclude_output_prompt=True)

@@ -11,7 +11,7 @@ from minipig.data.checks import held_out
 from minipig.data.files import save_checkpoint
 from minipig.evidence import judge
 from minipig.evidence.bench import compare_solvers as solvers
-from minipig.evidence.bench.compare_solvers import compare_solvers, run_solvers, table
+from minipig.evidence.bench.compare_solvers import run_solvers, table
 from minipig.evidence.features import plain_features
 from minipig.evidence.tables.table1 import independent_phantoms
 from minipig.training.config import Config, network
@@ -23,6 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module", autouse=True)
 def small():
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solvers, "CASES", CASES)
         for name, value in (("JUDGE_PAIRS", 8), ("JUDGE_STEPS", 2), ("TEST_PAIRS", 4)):
             patch.setattr(judge, name, value)
         yield
@@ -50,7 +51,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(run, work):
-    return compare_solvers(run, 3, 2, CPU, work, CASES)
+    return run_solvers(work / "solvers.json", run, 3, 2, CPU, work)
 
 
 def test_every_case_has_every_measure_for_every_seed(result):
@@ -102,16 +103,17 @@ def test_it_resumes(result, run, work, monkeypatch):
         return sample_folder(folder, *args, **kwargs)
 
     monkeypatch.setattr(solvers, "sample_folder", spy)
-    same = compare_solvers(run, 3, 2, CPU, work, CASES)
+    out = work / "again.json"
+    same = run_solvers(out, run, 3, 2, CPU, work)
     assert same | {"seconds": 0} == result | {"seconds": 0} and asked == []
     (work / "fast_1.json").unlink()
-    again = compare_solvers(run, 3, 2, CPU, work, CASES)
+    again = run_solvers(out, run, 3, 2, CPU, work)
     assert asked == ["fast_1"]
     assert again["measured"] == result["measured"]
-    assert len(compare_solvers(run, 3, 3, CPU, work, CASES)["measured"]["slow"]) == 3
+    assert len(run_solvers(out, run, 3, 3, CPU, work)["measured"]["slow"]) == 3
     assert asked == ["fast_1", "slow_2", "twin_2", "fast_2"]
     with pytest.raises(ValueError, match="another configuration"):
-        compare_solvers(run, 4, 2, CPU, work, CASES)
+        run_solvers(out, run, 4, 2, CPU, work)
 
 
 def test_the_table_has_a_line_for_each_case(result):
@@ -123,8 +125,7 @@ def test_the_table_has_a_line_for_each_case(result):
     assert lines[-1].endswith("2 seeds of 3 pairs")
 
 
-def test_the_file_contains_what_is_returned(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(solvers.compare_solvers, "__defaults__", (CASES,))
+def test_the_file_contains_what_is_returned(run, tmp_path, capsys):
     out = tmp_path / "results" / "solvers.json"
     result = run_solvers(out, run, 2, 2, CPU, tmp_path / "work")
     assert json.loads(out.read_text()) == json.loads(json.dumps(result))
@@ -132,6 +133,7 @@ def test_the_file_contains_what_is_returned(run, tmp_path, monkeypatch, capsys):
 
 
 def test_a_run_on_other_data_is_refused(run, tmp_path):
+    out = tmp_path / "solvers.json"
     saved = torch.load(run / "pair.pt", weights_only=True)
     for change, message in (
         ({"data": "somewhere"}, "was trained on somewhere; --solvers needs a run on phantoms"),
@@ -139,6 +141,6 @@ def test_a_run_on_other_data_is_refused(run, tmp_path):
     ):
         save_checkpoint(tmp_path / "pair.pt", saved | {"config": saved["config"] | change})
         with pytest.raises(ValueError, match=message):
-            compare_solvers(tmp_path, 2, 2, CPU, tmp_path / "work", CASES)
+            run_solvers(out, tmp_path, 2, 2, CPU, tmp_path / "work")
     with pytest.raises(ValueError, match="seeds must be at least 2"):
-        compare_solvers(run, 2, 1, CPU, tmp_path / "work", CASES)
+        run_solvers(out, run, 2, 1, CPU, tmp_path / "work")

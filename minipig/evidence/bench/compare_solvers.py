@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import sem  # the standard error of the mean
 
 from minipig.data.checks import check_counts, held_out
 from minipig.data.files import claim_folder, write_json
@@ -42,22 +43,7 @@ TIMED = 16  # pairs, in one batch
 
 
 def run_solvers(out: Path, run: Path, n: int, seeds: int, device: torch.device, work: Path) -> dict:
-    """Call compare_solvers, print its table, and write its result to the JSON file `out`."""
-    result = compare_solvers(run, n, seeds, device, work)
-    write_json(out, result)
-    print(table(result))
-    return result
-
-
-def compare_solvers(
-    run: Path,
-    n: int,
-    seeds: int,
-    device: torch.device,
-    work: Path,
-    cases: dict[str, tuple[str, int]] = CASES,
-) -> dict:
-    """Sample and measure n pairs a seed by each of `cases`, {name: (solver, steps)}.
+    """Sample and measure n pairs a seed by each of CASES; print a table, and write `out` (JSON).
 
     "measured" has each seed's values; "summary" their mean and standard error, and those of the
     paired difference to the first case; "seconds" are timed at the end. The row "fresh" is n other
@@ -68,10 +54,10 @@ def compare_solvers(
     pair, config = load_pair(run, device)
     if config.data != "phantom":
         raise ValueError(f"{run} was trained on {config.data}; --solvers needs a run on phantoms")
-    asked = {"run": asdict(config), "weights": weights_of(run), "n": n, "cases": cases}
+    asked = {"run": asdict(config), "weights": weights_of(run), "n": n, "cases": CASES}
     claim_folder(work, asked)
     judge, _ = train_judge(config, device, work / "judge.ckpt")
-    measured = {name: [] for name in (*cases, "fresh")}
+    measured = {name: [] for name in (*CASES, "fresh")}
     for seed in range(seeds):
         other = independent_phantoms(2 * n, config.size, held_out("solvers", seed))
         truth = plain_features(other.subset(range(n)))
@@ -79,8 +65,8 @@ def compare_solvers(
             path = work / f"{name}_{seed}.json"
             if not path.exists():
                 pairs = other.subset(range(n, 2 * n))
-                if name in cases:
-                    solver, steps = cases[name]
+                if name in CASES:
+                    solver, steps = CASES[name]
                     how = (n, config.size, steps, seed, device)
                     pairs = sample_folder(work / f"{name}_{seed}", pair, *how, solver=solver)
                 scale = truth.std(0)
@@ -92,9 +78,12 @@ def compare_solvers(
                 }
                 write_json(path, row)
             rows.append(json.loads(path.read_text()))
-    seconds = {name: seconds_a_pair(pair, config.size, *c, device) for name, c in cases.items()}
+    seconds = {name: seconds_a_pair(pair, config.size, *c, device) for name, c in CASES.items()}
     result = {"asked": asked | {"seeds": seeds}, "machine": machine(device)}
-    return result | {"measured": measured, "summary": summary(measured), "seconds": seconds}
+    result |= {"measured": measured, "summary": summary(measured), "seconds": seconds}
+    write_json(out, result)
+    print(table(result))
+    return result
 
 
 def seconds_a_pair(
@@ -114,12 +103,12 @@ def summary(measured: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, 
     for name, rows in measured.items():
         found[name] = {}
         for key in rows[0]:
-            a, b = (np.array([row[key] for row in part]) for part in (rows, first))
+            values, of_first = (np.array([row[key] for row in part]) for part in (rows, first))
             found[name][key] = {
-                "mean": a.mean(),
-                "error": a.std(ddof=1) / len(a) ** 0.5,
-                "difference": (a - b).mean(),
-                "difference_error": (a - b).std(ddof=1) / len(a) ** 0.5,
+                "mean": values.mean(),
+                "error": sem(values),
+                "difference": (values - of_first).mean(),
+                "difference_error": sem(values - of_first),
             }
     return found
 

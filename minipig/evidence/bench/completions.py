@@ -10,6 +10,7 @@ U-Net         the segmenter of Table 2
 """
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
@@ -61,53 +62,43 @@ def run_completions(
     asked = {"run": asdict(config), "weights": weights_of(run), "n": n, "samples": samples}
     claim_folder(work, asked)
     seed = held_out("completions")
-    known = load_data(config)[0]
     ill = independent_phantoms(n, config.size, seed)
     images = ill.images.to(device)
+    twin, segmenter = train_others(config, device, work)
 
-    def stage(name: str, make: Callable[[], Tensor]) -> Tensor:
-        """The result of make(), on the CPU, cached in `work`."""
+    def stage(name: str, make: Callable[..., Tensor], *arguments) -> Tensor:
+        """The result of make(*arguments), on the CPU, cached in `work`."""
         path = work / f"{name}.pt"
         if not path.exists():
-            save_checkpoint(path, {name: make().cpu()})
+            save_checkpoint(path, {name: make(*arguments).cpu()})
         return load_checkpoint(path, {name})[name]
 
-    def ensemble(name: str, draw: Callable[[int], Tensor]) -> Tensor:
-        """Masks (samples, n, 1, H, W), bool: one stage for each sample; draw(first number)."""
-        bar = tqdm(range(samples), f"masks by {name}", unit="sample", disable=None, leave=False)
-        return torch.stack([stage(f"{name}-{k}", lambda k=k: draw(k * n) > 0) for k in bar])
-
-    def by_guider(first: int, corrections: int | None = None) -> Tensor:
-        return complete(pair, slice_=images, corrections=corrections, first=first)[0]
-
-    drawn = {
-        "guider": ensemble("guider", by_guider),
-        "uncorrected": ensemble("uncorrected", lambda first: by_guider(first, corrections=0)),
+    by_unet = predict(segmenter, images).sigmoid()
+    dice_of_unet = dice_of(by_unet, ill.masks)
+    by_guider = partial(complete, pair, slice_=images)
+    ways = {
+        # a mask for each slice, by the number of its first sample
+        "guider": lambda first: by_guider(first=first)[0] > 0,
+        "uncorrected": lambda first: by_guider(corrections=0, first=first)[0] > 0,
+        "mask network": lambda first: masks_for(twin, images, first, config.noise_schedule) > 0,
     }
-    twin = train_twin(config, known, device, work / "twin.ckpt")
-    by_twin = lambda first: masks_for(twin, images, first, config.noise_schedule)  # noqa: E731
-    drawn["mask network"] = ensemble("mask network", by_twin)
-    segmenter = train_unet(config, known, device, work / "segmenter.ckpt")
-    probability = {name: masks.float().mean(0) for name, masks in drawn.items()}
-    probability["U-Net"] = predict(segmenter, images).sigmoid()
-
     rows = {}
-    for name, p in probability.items():
-        rows[name] = forecast(p, ill.masks, samples if name in drawn else None)
-    unet = dice_of(probability["U-Net"], ill.masks)
-    rows["U-Net"]["dice"] = with_interval(unet)
-    for name, masks in drawn.items():
+    for name, draw in ways.items():
+        bar = tqdm(range(samples), f"masks by {name}", unit="sample", disable=None, leave=False)
+        masks = torch.stack([stage(f"{name}-{k}", draw, k * n) for k in bar])
+        probability = masks.float().mean(0)
         dice = dice_of(central(masks).float(), ill.masks)
         each = [dice_of(one.float(), ill.masks).mean() for one in masks]
-        rows[name] |= {
+        rows[name] = forecast(probability, ill.masks, samples) | {
             "dice": with_interval(dice),
-            "ahead_of_U-Net": with_interval(dice - unet),
+            "ahead_of_U-Net": with_interval(dice - dice_of_unet),
             "dice_of_one": float(np.mean(each)),
-            "dice_of_majority": float(dice_of(probability[name], ill.masks).mean()),
+            "dice_of_majority": float(dice_of(probability, ill.masks).mean()),
         }
+    rows["U-Net"] = forecast(by_unet, ill.masks) | {"dice": with_interval(dice_of_unet)}
 
     healthy = phantoms(n, config.size, seed, healthy=True, slices=1)
-    inserted = stage("inserted", lambda: put_in(pair, ill, healthy, device))
+    inserted = stage("inserted", put_in, pair, ill, healthy, device)
     judge, _ = train_judge(config, device, work / "judge.ckpt")
     lesions = {}
     shown = {"healthy": healthy.images, "inserted": inserted, "true lesion": ill.images}
@@ -121,21 +112,19 @@ def run_completions(
     return result
 
 
-def train_twin(config: Config, known: Pairs, device: torch.device, checkpoint: Path) -> nn.Module:
-    """Train the mask network like the run's networks; resumes `checkpoint`."""
+def train_others(config: Config, device: torch.device, work: Path) -> tuple[nn.Module, nn.Module]:
+    """The mask network, trained like the run's networks, and the U-Net, as in Table 2; resumes."""
+    known, _ = load_data(config)
+    how = partial(Training, mirror=config.mirror, seed=TRAINING)
     net = network(config, TRAINING).to(device)
-    settings = dict(mirror=config.mirror, seed=TRAINING)
-    training = Training(config.steps, config.batch, config.rate, **settings)
-    steps = fit(net, mask_loss, known, training, checkpoint, schedule=config.noise_schedule)
-    return finish(steps, "training the mask network").average.eval().requires_grad_(False)
-
-
-def train_unet(config: Config, known: Pairs, device: torch.device, checkpoint: Path) -> nn.Module:
-    """Train the segmenter as in Table 2; resumes `checkpoint`."""
+    training = how(config.steps, config.batch, config.rate)
+    path = work / "twin.ckpt"
+    steps = fit(net, mask_loss, known, training, path, schedule=config.noise_schedule)
+    twin = finish(steps, "training the mask network").average
     p = Protocol()
-    settings = dict(mirror=config.mirror, seed=TRAINING)
-    training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, **settings)
-    return train_segmenter(known, training, device, checkpoint, "training the segmenter")
+    training = how(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate)
+    path = work / "segmenter.ckpt"
+    return twin, train_segmenter(known, training, device, path, "training the segmenter")
 
 
 def masks_for(mask_net: nn.Module, images: Tensor, first: int, schedule: Schedule) -> Tensor:

@@ -118,11 +118,14 @@ def test_a_process_that_takes_too_long_is_stopped():
         run_child(SMALL, CPU, 0.01)
 
 
-def test_rows_that_would_end_too_late_are_left_out(monkeypatch):
+def test_rows_that_would_end_too_late_are_left_out(monkeypatch, tmp_path):
+    assert LIMIT[True] < 600
+    monkeypatch.setitem(LIMIT, True, 5.0)
+    monkeypatch.setattr(bench, "plan", lambda quick, device: [SMALL])
     monkeypatch.setattr(bench, "run_child", lambda *_: pytest.fail("no time for this"))
-    report = report_of()
-    bench.run_rows([SMALL], 1, 5.0, report, None, CPU)
-    assert report["left_out"] == {SMALL.name: "no time left in round 1 of 1"} and LIMIT[True] < 600
+    report = run_bench(tmp_path / "bench.json", True, CPU)
+    assert report["left_out"] == {SMALL.name: "no time left in round 2 of 2"}
+    assert report["rows"] == report["failed"] == {}
 
 
 def test_ratios_shares_and_seconds_a_pair():
@@ -171,9 +174,9 @@ def test_both_plans_hold_the_headline_first_and_every_row_once():
     assert {row.name for row in plan(True, CPU)} < {row.name for row in rows}
 
 
-def test_what_is_not_installed_is_left_out_with_one_note(monkeypatch, capsys):
+def test_what_is_not_installed_is_left_out_with_one_note(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "find_spec", lambda name: None)
     monkeypatch.setattr(bench, "run_child", lambda row, *_: measured(row, [1.0], 2))
-    report = run_bench(None, True, CPU)
+    report = run_bench(tmp_path / "bench.json", True, CPU)
     assert all(row["network"] not in RIVALS for row in report["rows"].values())
     assert capsys.readouterr().out.count("diffusers is not installed: its rows are left out") == 1

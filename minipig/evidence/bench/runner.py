@@ -100,32 +100,6 @@ def run_child(row: Row, device: torch.device, seconds: float) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_rows(
-    rows: list[Row], rounds: int, limit: float, report: dict, out: Path | None, device: torch.device
-) -> None:
-    """Measure all rows in each round, into `report` and the file `out`; stop after `limit` s."""
-    start = time.monotonic()
-    cost = {}
-    turns = [(turn, row) for turn in range(rounds) for row in rows]
-    for turn, row in tqdm(turns, desc="bench", disable=None, leave=False):
-        began = time.monotonic()
-        left = limit - (began - start)
-        if row.name in report["failed"] or (row.what == "trial" and turn > 0):
-            continue
-        if left > cost.get(row.name, 10):
-            try:
-                add(report["rows"], row, run_child(row, device, min(left, 3600)))
-            except RuntimeError as error:
-                report["failed"][row.name] = str(error)
-                tqdm.write(f"{row.name} failed: {error}")
-            cost[row.name] = time.monotonic() - began
-        elif row.name not in report["rows"]:
-            report["left_out"][row.name] = f"no time left in round {turn + 1} of {rounds}"
-        summarise(report)
-        if out:
-            write_json(out, report)
-
-
 def add(rows: dict[str, dict], row: Row, new: dict) -> None:
     """Add the measurements of one process to those of earlier rounds."""
     if old := rows.get(row.name):
@@ -144,7 +118,7 @@ def machine(device: torch.device) -> dict:
     return info
 
 
-def run_bench(out: Path | None, quick: bool, device: torch.device) -> dict:
+def run_bench(out: Path, quick: bool, device: torch.device) -> dict:
     """Measure, print the table, and return the report (also in `out`). Quick: ten minutes."""
     rows = plan(quick, device)
     rounds = 2 if quick else 3
@@ -153,9 +127,25 @@ def run_bench(out: Path | None, quick: bool, device: torch.device) -> dict:
         print(f"{why}: its rows are left out")
     report = dict(machine=machine(device), quick=quick, rounds=rounds)
     report |= dict(rows={}, failed={}, left_out=left_out)
-    if out:
-        write_json(out, report)  # raises before anything is measured if it cannot be written
-    rows = [row for row in rows if row.name not in left_out]
-    run_rows(rows, rounds, LIMIT[quick], report, out, device)
+    write_json(out, report)  # raises before anything is measured if it cannot be written
+    turns = [(turn, row) for turn in range(rounds) for row in rows if row.name not in left_out]
+    start = time.monotonic()
+    cost = {}
+    for turn, row in tqdm(turns, desc="bench", disable=None, leave=False):
+        began = time.monotonic()
+        left = LIMIT[quick] - (began - start)
+        if row.name in report["failed"] or (row.what == "trial" and turn > 0):
+            continue
+        if left > cost.get(row.name, 10):
+            try:
+                add(report["rows"], row, run_child(row, device, min(left, 3600)))
+            except RuntimeError as error:
+                report["failed"][row.name] = str(error)
+                tqdm.write(f"{row.name} failed: {error}")
+            cost[row.name] = time.monotonic() - began
+        elif row.name not in report["rows"]:
+            left_out[row.name] = f"no time left in round {turn + 1} of {rounds}"
+        summarise(report)
+        write_json(out, report)
     print(table(report))
     return report

@@ -79,14 +79,18 @@ def table(report: dict) -> str:
         f"{'base GB':>8}{'peak GB':>8}{'M weights':>10}{'GFLOP':>8}{'% of peak':>10}"
         "  time, memory / plain"
     ]
-    pairs = {}
+    trials, pairs = [], {}
     for row in report["rows"].values():
         what = row["what"]
+        image = f"{row['size']}x{row['size']}, batch {row['batch']}"
         if what == "sample":
             what = f"sample {row['pairs']}, {row['steps']} steps"
-            label = f"{row['network']} {row['size']}x{row['size']}, batch {row['batch']}"
+            label = f"{row['network']} {image}"
             each = ", ".join(f"{steps} steps {s:.3g} s" for steps, s in row["per_pair"].items())
             pairs[label] = f"a pair, {label}: {each}"  # of several lengths, the last
+        elif what == "trial":
+            each = ", ".join(f"{name} {s:.3g}" for name, s in row["candidates"].items() if s)
+            trials.append(f"seconds a step, {row['preset']} {image}: {each}")
         spread = f"{row['median']:.3g} ({row['min']:.3g}..{row['max']:.3g})"
         line = f"{what:22}{row['network']:28}{row['size']:6}{row['batch']:6}{spread:>26}"
         line += "".join(f"{row[key] / 1e9:8.2f}" for key in ("base_bytes", "peak_bytes"))
@@ -95,11 +99,7 @@ def table(report: dict) -> str:
         if row["time_ratio"]:
             line += f"  {row['time_ratio']:.2f}, {row['memory_ratio']:.2f}"
         lines.append(line)
-    for row in report["rows"].values():
-        if row["what"] == "trial":
-            each = ", ".join(f"{name} {s:.3g}" for name, s in row["candidates"].items() if s)
-            shape = f"{row['size']}x{row['size']}, batch {row['batch']}"
-            lines.append(f"seconds a step, {row['preset']} {shape}: {each}")
+    lines += trials
     lines += pairs.values()
     for n, peak in report["sampling_memory"].items():
         lines.append(f"peak of sampling {n} pairs: {peak / 1e9:.2f} GB")

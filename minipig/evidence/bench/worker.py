@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
@@ -161,17 +162,14 @@ def measure(row: Row, device: torch.device) -> dict:
 def choosing(row: Row, net: nn.Module, device: torch.device) -> dict:
     """The trial of all candidates: its own seconds, and those of a step by each of them."""
     base, _ = memory(device)
-    start = time.perf_counter()
     how = (net, model_x_loss, batch_of(row, device), row.batch)
-    candidates = tried(list(CANDIDATES), *how, again=True)
-    seconds = time.perf_counter() - start
+    seconds, candidates = timed(partial(tried, list(CANDIDATES), *how, again=True), device)
     sizes = dict(base_bytes=base, peak_bytes=memory(device)[1], parameters=0, forward_flops=0)
-    return dict(device=str(device), seconds=[seconds], first_seconds=[seconds], **sizes) | dict(
-        bfloat16=False, loss=None, candidates=candidates
-    )
+    found = dict(device=str(device), seconds=[seconds], first_seconds=[seconds]) | sizes
+    return found | dict(bfloat16=False, loss=None, candidates=candidates)
 
 
-def timed(run: Callable, device: torch.device) -> tuple[float, Tensor | None]:
+def timed(run: Callable, device: torch.device) -> tuple:
     """The seconds of run(), until the device has finished, and its result."""
     wait_for_device(device)
     start = time.perf_counter()

@@ -26,12 +26,10 @@ def course_style() -> None:
 
 def show_slice(ax: plt.Axes, image: Tensor, mask: Tensor | None = None) -> None:
     """Draw a slice (H, W) in [-1, 1] on fixed grey levels, with the outline of its mask (> 0)."""
-    image = image.cpu().numpy()
-    mask = None if mask is None else mask.cpu().numpy() > 0
-    ax.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
-    if mask is not None and mask.any() and not mask.all():
+    ax.imshow(image.cpu().numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    if mask is not None and 0 < (mask > 0).sum() < mask.numel():
         for colour, width in zip(OUTLINE, (2.0, 0.9)):
-            ax.contour(mask, levels=[0.5], colors=colour, linewidths=width)
+            ax.contour(mask.cpu().numpy() > 0, levels=[0.5], colors=colour, linewidths=width)
     ax.set_xticks([])
     ax.set_yticks([])
 
@@ -76,8 +74,8 @@ def figure_3(
         of_x = axes[:, 2 * column]
         of_y = axes[:, 2 * column + 1]
         for i in range(samples):
-            show_slice(of_x[i], state.x0_hat[i, 0].cpu())
-            show_slice(of_y[i], state.y0_hat[i, 0].cpu())
+            show_slice(of_x[i], state.x0_hat[i, 0])
+            show_slice(of_y[i], state.y0_hat[i, 0])
         of_x[0].set_title(f"step {step}:\nmask $\\hat{{x}}_0$", fontsize=11)
         of_y[0].set_title("\nslice $\\hat{y}_0$", fontsize=11)
     return fig
@@ -140,8 +138,7 @@ def method_figure(states: list[State]) -> Figure:
     for column, state in enumerate(states):
         x = pitch * column
         first, last = column == 0, column == len(states) - 1
-        pictures = zip(floor, (state.yt, state.y0_hat, state.x0_hat, state.xt))
-        for name, image in pictures:
+        for name, image in zip(floor, (state.yt, state.y0_hat, state.x0_hat, state.xt)):
             inset = ax.inset_axes((x, floor[name], 1, h), transform=ax.transData)
             belongs = state.x0_hat[0, 0] if last and "y}" in name else None
             show_slice(inset, image[0, 0], belongs)
@@ -159,12 +156,8 @@ def method_figure(states: list[State]) -> Figure:
             join((x - 0.17, at_y), (x + 0.02, at_y))  # both networks see the noisy slice
             if first:
                 ax.text(x + 0.6, at_y - 0.34, "Eq. (6)", fontsize=12, va="center")
-        ax.plot(
-            (x, x - 0.17, x - 0.17),
-            (0.15 * h, 0.15 * h, at_y + h + 1.1),
-            color="0.2",
-            linewidth=1.3,
-        )
+        up_to_both = ((x, x - 0.17, x - 0.17), (0.15 * h, 0.15 * h, at_y + h + 1.1))
+        ax.plot(*up_to_both, color="0.2", linewidth=1.3)
         if first:
             ax.text(x + 0.62, floor[r"\hat{x}_0"] - 0.2, "guides", fontsize=12, va="center")
         ax.text(x + 0.5, top - 0.35, f"$t$ = {state.t}", **middle)
@@ -175,16 +168,15 @@ def method_figure(states: list[State]) -> Figure:
             y, belief = floor[noisy] + h / 2, floor[estimate] + h / 2
             if last:
                 frame = dict(facecolor="none", edgecolor="black", linewidth=2, zorder=5)
-                ax.add_patch(
-                    plt.Rectangle((x - 0.02, belief - h / 2 - 0.02), 1.04, h + 0.04, **frame)
-                )
+                corner = (x - 0.02, floor[estimate] - 0.02)
+                ax.add_patch(plt.Rectangle(corner, 1.04, h + 0.04, **frame))
                 ax.text(x + 1.09, belief - 0.42, made.replace(" ", "\n"), fontsize=12, va="center")
             else:  # many steps, each from the noisy image and the estimate
                 join((x + 1.35, y), (x + pitch - 0.02, y), linestyle=(0, (3, 2)), zorder=3)
                 join((x + 1.38, belief), (x + 1.54, y), linestyle=":", color="0.4")
-                ax.text(x + 1.54, y + aside, "Eq. (7)", ha="center", va="center", fontsize=12)
+                ax.text(x + 1.54, y + aside, "Eq. (7)", **middle)
     key = "dashed: many steps      dotted: with the estimate      yellow: outline of the new mask"
-    ax.text((right - 0.75) / 2, -0.25, key, fontsize=11, ha="center", va="center")
+    ax.text((right - 0.75) / 2, -0.25, key, **middle | dict(fontsize=11))
     ax.set(xlim=(-0.3, right - 0.35), ylim=(-0.4, top + 0.1))
     ax.axis("off")
     return fig
@@ -202,6 +194,7 @@ def unet_figure(net: PairedUNet, size: tuple[int, int]) -> Figure:
     drop, across, half = 1.6, 7.6, 1.15  # between levels, between both sides, of a box's width
     fig, ax = plt.subplots(figsize=(7.5, 7.5 * (drop * levels + 2.9) / 12.4))
     fig.subplots_adjust(0, 0, 1, 1)
+    join = partial(arrow, ax)
     words = dict(ha="center", va="center", fontsize=10)
 
     def box(x: float, y: float, text: str, stage: nn.Module | None = None) -> None:
@@ -211,11 +204,6 @@ def unet_figure(net: PairedUNet, size: tuple[int, int]) -> Figure:
         ax.text(x, y, text, zorder=3, **words)
         if stage is not None:
             ax.plot(x + half, y + 0.42, "o", color="black", markersize=6, zorder=4)
-
-    def join(start: tuple[float, float], end: tuple[float, float], text: str = "", **style) -> None:
-        arrow(ax, start, end, **style)
-        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
-        ax.text(middle[0], middle[1] + 0.2, text, ha="center", va="bottom", fontsize=9)
 
     def shape(channels: int, level: int) -> str:
         height, width = (side // net.fold // 2**level for side in size)
@@ -236,7 +224,8 @@ def unet_figure(net: PairedUNet, size: tuple[int, int]) -> Figure:
         for side, stage, count in ((x, before, net.blocks), (across - x, after, net.blocks + 1)):
             blocks = f"{count} block{'s' * (count > 1)}"
             box(side, y, f"{shape(stage.block.conv1.out_channels, level)}\n{blocks}", stage)
-        join((x + half, y), (across - x - half, y), "skip", linestyle=(0, (3, 2)))
+        join((x + half, y), (across - x - half, y), linestyle=(0, (3, 2)))
+        ax.text(across / 2, y + 0.2, "skip", ha="center", va="bottom", fontsize=9)
         if level < levels - 1:
             join((x + 0.3, y - 0.42), (x + 0.3, y - drop + 0.42))
             join((across - x - 0.3, y - drop + 0.42), (across - x - 0.3, y - 0.42))

@@ -143,13 +143,10 @@ class Mixture:
         between the nearest that it gives. Raises ValueError for a guide of another shape, or one
         that depends on y0 or eps_2.
         """
-        n = len(yt)
-        k = len(self.levels)
-        # one row for each y_t, level of x0 and eps_1
         eps = torch.linspace(-7, 7, NODES, dtype=yt.dtype)
-        y = yt.repeat_interleave(k * NODES).reshape(-1, 1, 1, 1)
-        x0 = self.levels.repeat_interleave(NODES).reshape(-1, 1, 1, 1).repeat(n, 1, 1, 1)
-        eps_1 = eps.repeat(n * k).reshape(-1, 1, 1, 1)
+        # one row for each y_t, level of x0 and eps_1
+        rows = torch.cartesian_prod(yt.flatten(), self.levels.flatten(), eps)
+        y, x0, eps_1 = rows.T.reshape(3, -1, 1, 1, 1)
         times = torch.full((len(y),), t)
         unknown = torch.full_like(y, torch.nan)
         guider = self.pair("joint").model_x
@@ -161,8 +158,8 @@ class Mixture:
             raise ValueError(f"{name}.train returned {tuple(g.shape)}, not {tuple(y.shape)}")
         if g.isnan().any():
             raise ValueError(f"{name}.train uses y0 or eps_2, unknown in sampling; use xt and yt")
-        g = g.to(y).reshape(n, k, NODES)
-        shown = shown.reshape(n, 1, 1)
+        g = g.to(y).reshape(len(yt), -1, NODES)
+        shown = shown.reshape(-1, 1, 1)
 
         left = (g - shown)[..., :-1]
         right = (g - shown)[..., 1:]

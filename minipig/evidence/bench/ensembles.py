@@ -5,7 +5,6 @@ majority's would be nearly empty where each mask is sure of another place.
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from minipig.evidence.metrics import bootstrap_interval
@@ -17,9 +16,8 @@ BINS = np.linspace(0, 1, 11)  # of predicted probability
 def central(masks: Tensor) -> Tensor:
     """The mask of largest mean Dice with the others, for each slice: of (samples, n, 1, H, W)."""
     # a mask's Dice with itself is included: it is the same for all
-    dice = [np.stack([dice_of(a.float(), b) for a in masks]) for b in masks]
-    agreement = sum(torch.from_numpy(one) for one in dice)
-    return masks[agreement.argmax(0), torch.arange(masks.shape[1])]
+    agreement = sum(np.stack([dice_of(a.float(), b) for a in masks]) for b in masks)
+    return masks[agreement.argmax(0), np.arange(masks.shape[1])]
 
 
 def dice_of(probability: Tensor, masks: Tensor) -> np.ndarray:

@@ -25,7 +25,6 @@ START = "notebooks/README.md"
 SLIDES = "notebooks/slides/"
 ENDINGS = {".md": ".html", ".ipynb": ".html", ".py": ".py.html"}  # how a file's page ends
 PICTURES = {".png", ".gif", ".jpg"}
-ADDRESS = re.compile(r"^[a-z]+:")  # of another site
 # a cell with checks, or with what only Colab needs, is folded under its first comment
 FOLDED = """\
 {%- extends 'classic/base.html.j2' -%}
@@ -139,7 +138,7 @@ class Renderer(IPythonRenderer):
 
     def here(self, url: str) -> str | None:
         """The address, within the site, of a link in this file; None if there is no such page."""
-        if ADDRESS.match(url) or url.startswith("#"):
+        if re.match("[a-z]+:|#", url):  # of another site, or of this page
             return url
         target, _, anchor = url.partition("#")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(self.of), unquote(target)))

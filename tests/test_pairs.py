@@ -1,11 +1,13 @@
 """Pairs in memory: saved and read back, split by patient and by identical image."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from minipig.data.folder import PairFolder
-from minipig.data.pairs import Pairs, groups, split
+from minipig.data.pairs import Pairs, deal, groups, split
 
 
 def test_saved_pairs_are_read_back(tmp_path):
@@ -43,7 +45,7 @@ def test_split_keeps_the_fractions_where_unequal_patients_allow_it(sizes):
     pairs = made([f"p{i}" for i, size in enumerate(sizes) for _ in range(size)])
     for seed in range(20):
         known, held_out = split(pairs, (0.9, 0.1), seed)
-        assert 0.05 <= len(held_out) / len(pairs) <= 0.15
+        assert 0.07 <= len(held_out) / len(pairs) <= 0.13
         assert not known.notes and not held_out.notes
 
 
@@ -53,6 +55,22 @@ def test_split_tells_of_patients_that_allow_no_such_fractions():
         told = "too few patients, or of unequal size: the parts hold 60% and 40% of the pairs, "
         told += "not 90% and 10%"
         assert part.notes == [told]
+
+
+def test_a_small_part_that_is_far_from_what_was_asked_is_told():
+    for part in split(made(["a"] * 85 + ["b"] * 15), (0.9, 0.1)):
+        (note,) = part.notes
+        assert note.endswith("the parts hold 85% and 15% of the pairs, not 90% and 10%")
+
+
+def test_patients_of_equal_size_are_dealt_but_once():
+    for patients in range(2, 40):
+        pairs = made([f"p{i // 3}" for i in range(3 * patients)])
+        order = sorted(set(groups(pairs)))
+        np.random.default_rng(0).shuffle(order)
+        _, last = deal(order, Counter(groups(pairs)), [2.7 * patients, 0.3 * patients])
+        held_out = split(pairs, (0.9, 0.1))[1]
+        assert held_out.names == [n for n, g in zip(pairs.names, groups(pairs)) if g in last]
 
 
 def test_split_keeps_the_fractions():

@@ -102,8 +102,9 @@ def split(pairs: Pairs, fractions: tuple[float, ...], seed: int = 0) -> list[Pai
     """Split into parts of about `fractions`; no patient and no identical image is in two parts.
 
     Groups are shuffled by `seed`; each goes to the part that lacks most pairs. If a part is then
-    off by more than a twentieth of all pairs, the groups are dealt again, the largest first; a part
-    that is off even so has a note. Raises ValueError if there are fewer groups than parts.
+    off by more than a twentieth of all pairs, or three tenths of the smallest part, the groups are
+    dealt again, the largest first; if it is off even so, there is a note. Raises ValueError if
+    there are fewer groups than parts.
     """
     group = groups(pairs)
     sizes = Counter(group)
@@ -115,17 +116,18 @@ def split(pairs: Pairs, fractions: tuple[float, ...], seed: int = 0) -> list[Pai
     order = sorted(sizes)
     np.random.default_rng(seed).shuffle(order)
     want = [f * len(pairs) for f in fractions]
+    most = min(0.05, 0.3 * min(fractions))
 
     def off(parts: list[set[int]]) -> float:
         """How far the worst part is from what it should be, as a share of all pairs."""
         return max(abs(w - sum(sizes[g] for g in p)) for w, p in zip(want, parts)) / len(pairs)
 
     parts = deal(order, sizes, want)
-    if off(parts) > 0.05:
+    if off(parts) > most:
         largest_first = deal(sorted(order, key=lambda g: -sizes[g]), sizes, want)
         parts = min(parts, largest_first, key=off)
     found = [pairs.subset(i for i, g in enumerate(group) if g in part) for part in parts]
-    if off(parts) > 0.05:
+    if off(parts) > most:
         shares = " and ".join(f"{len(part) / len(pairs):.0%}" for part in found)
         asked = " and ".join(f"{fraction:.0%}" for fraction in fractions)
         why = "too few patients, or of unequal size"

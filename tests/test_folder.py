@@ -118,6 +118,23 @@ def test_thin_lesions_are_told_with_a_size_that_keeps_them(tmp_path):
     assert not any("half" in note for note in PairFolder(tmp_path, (64, 64)).notes)
 
 
+def test_lesions_that_resizing_leaves_one_pixel_wide_are_told(tmp_path):
+    for name, height in (("line.png", 4), ("block.png", 32)):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[8 : 8 + height, 8:60] = 255
+        write(tmp_path, name, image=mask // 2 + 9, mask=mask)
+    told = "the lesions of 1 of 2 masks are at most one pixel wide at 16x16; raise the size"
+    assert told in PairFolder(tmp_path, (16, 16)).notes
+    assert not any("wide" in note for note in PairFolder(tmp_path, (32, 32)).notes)
+
+
+def test_images_of_one_grey_value_are_told(tmp_path):
+    for k in range(3):
+        image = {} if k == 2 else {"image": np.full((12, 16), 128, np.uint8)}
+        write(tmp_path, f"{k}.png", **image)
+    assert "2 of 3 images have one grey value everywhere; remove them" in PairFolder(tmp_path).notes
+
+
 @pytest.mark.parametrize(
     "every, told",
     [(0, "gain 100%"), (4, None), (2, "lose 23%")],  # a twentieth lost is no news
@@ -390,7 +407,8 @@ def test_a_marker_or_an_offset_does_not_hide_that_the_range_is_unused(tmp_path):
         write(tmp_path, name, image=image.astype(np.uint16))
     blank = np.full((12, 16), 200, np.uint8)
     write(tmp_path, "d.png", image=blank)  # has no range that could be unused
-    (note,) = PairFolder(tmp_path).notes
+    note, blank = PairFolder(tmp_path).notes
+    assert blank.startswith("1 of 4 images have one grey value")
     assert note.startswith("in 2 of 4 images nearly all pixels lie within 5.7% of the possible")
 
 

@@ -18,6 +18,8 @@ class Doubts:
         self.size = size
         self.lost = 0  # lesions of which nothing is left at this size
         self.worn: list[tuple[int, int]] = []  # for each that loses half: the size that keeps it
+        self.thin = 0  # masks whose lesions are nowhere two pixels wide at this size
+        self.blank = 0  # images of one value
         self.specks: list[int] = []  # lesions lost of each mask that keeps others
         self.before = self.after = 0.0  # the area of all lesions in pixels of this size
         self.shapes: set[tuple[int, ...]] = set()
@@ -38,11 +40,13 @@ class Doubts:
         if self.size and small.any():
             if share_kept(mask, small) < 0.5:
                 self.worn.append(survives(mask, self.size))
+            self.thin += not ndimage.binary_erosion(small, np.ones((2, 2))).any()
             if lost := lesions_lost(mask, small):
                 self.specks.append(lost)
         self.shapes.add(small.shape)
         self.areas.append(float(small.mean()))
         self.coloured += coloured
+        self.blank += bool(image.min() == image.max())
         if image.max() < DIM:
             self.dim.append(float(image.max()))
         elif 0 < (used := span(image)) < NARROW:
@@ -80,6 +84,9 @@ class Doubts:
         if self.specks:
             some = f"{sum(self.specks)} lesions of {len(self.specks)} masks that have several"
             notes.append(f"{some} are too small to be seen{at}; raise the size")
+        if self.thin:
+            width = f"the lesions of {self.thin} of {n} masks are at most one pixel wide{at}"
+            notes.append(f"{width}; raise the size")
         if self.after and abs(gain := self.after / self.before - 1) > GAIN:
             change = f"all lesions together {'gain' if gain > 0 else 'lose'} {abs(gain):.0%}"
             notes.append(
@@ -101,6 +108,8 @@ class Doubts:
             share = f"nearly all pixels lie within {max(self.narrow):.1%} of the possible range"
             remedy = "a marker or an offset may be why: cut it off, and rescale"
             notes.append(f"in {len(self.narrow)} of {n} images {share}; {remedy}")
+        if self.blank:
+            notes.append(f"{self.blank} of {n} images have one grey value everywhere; remove them")
         return notes
 
 

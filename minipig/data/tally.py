@@ -45,7 +45,8 @@ class Tally:
         self.doubts.see(image, coloured, mask, small)
         for each in values:
             self.doubts.see_values(each)
-        self.same[hash_of(image)].append(row[0])
+        if image.min() < image.max():  # not blank
+            self.same[hash_of(image)].append(row[0])
         self.rows.append(row)
 
     def leave_out(self, path: str, error: Unusable) -> None:

@@ -94,6 +94,16 @@ def parse_size(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
+def parse_labels(text: str) -> int | tuple[int, ...]:
+    """ "2" -> 2; "1,2" -> (1, 2)."""
+    try:
+        labels = tuple(int(label) for label in text.split(","))
+    except ValueError as error:
+        message = f"{text!r} is not a label; give 2, or several as 1,2"
+        raise argparse.ArgumentTypeError(message) from error
+    return labels if len(labels) > 1 else labels[0]
+
+
 def option(sub, name: str, what: str, default=None, shown=None, values=None, **settings) -> None:
     """Add an option; its help tells the default (shown: in words) and explains the values."""
     if default is not None or shown is not None:
@@ -236,7 +246,8 @@ def prepare(sub: Parser) -> None:
     what = r"patient in an image's path: '(P\d+)_'"
     option(sub, "--patient", what, shown="each image is a patient", metavar="REGEX")
     number(sub, "--threshold", "pixels above N are lesion", shown="masks must have two values")
-    number(sub, "--label", "pixels of value N are lesion, of masks with several labels")
+    what = "pixels of value N, or of one of 1,2, are lesion, of masks with several labels"
+    number(sub, "--label", what, type=parse_labels)
     what = "the one to use of colour images"
     option(sub, "--channel", what, shown="their luminance", choices=CHANNELS)
     size(sub, "pairs are fitted in", shown="as they are")

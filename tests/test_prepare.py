@@ -3,6 +3,7 @@
 import json
 import os
 import unicodedata
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -260,6 +261,10 @@ def test_a_repeated_command_changes_nothing_and_another_layout_raises(busi, tmp_
     assert {path: path.read_bytes() for path in dst.rglob("*.png")} == files
     assert run("prepare", busi, dst, "--layout", "busi", "--threshold", 9) == 2
     assert "threshold None there, 9 here); give another DST" in capsys.readouterr().err
+    moved = busi.rename(tmp_path / "moved")
+    assert run("prepare", moved, dst, "--layout", "busi") == 2
+    line = capsys.readouterr().err
+    assert f"(src '{busi}' there, '{moved}' here); give another DST, or remove {dst} if" in line
 
 
 @pytest.mark.parametrize(
@@ -527,6 +532,28 @@ def test_a_mask_of_an_unread_ending_is_not_called_missing(tmp_path, ending):
     assert reason.startswith("the ending of its mask is not one of .bmp .gif")
     assert report["details"][reason] == f"its mask is masks/1.{ending}"
     assert f"'images/1.png' (its mask is masks/1.{ending}): the ending" in summary(report, tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["gif", "tif"])
+def test_a_mask_of_another_ending_than_the_pattern_s_is_named(tmp_path, ending, capsys):
+    put(tmp_path / "src", "images/0.png", picture(0))
+    put(tmp_path / "src", f"masks/0.{ending}", outline((5, 5, 9, 12)))
+    given = ("--images", PLAIN.images, "--masks")
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given, PLAIN.masks) == 2
+    told = f"(its mask is masks/0.{ending}): the ending of its mask is not that of --masks; correct"
+    assert told in capsys.readouterr().err
+    remedy = f"masks/{{stem}}.{ending}"
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given, remedy) == 0
+
+
+def test_an_image_without_a_mask_is_no_mask_of_another_ending(tmp_path):
+    put(tmp_path, "src/a.png", picture(0))
+    put(tmp_path, "src/a1.png", picture(1))
+    put(tmp_path, "src/a1.gif", outline((5, 5, 9, 12)))
+    report = prepare(tmp_path / "src", tmp_path / "dst", Layout("*.png", "{stem}.gif"))
+    assert report["pairs"] == 1
+    assert list(report["left_out"].values()) == [["a.png"]]
+    assert list(report["left_out"])[0].startswith("no mask matches")
 
 
 def test_a_file_beside_a_readable_mask_is_passed_over(tmp_path):
@@ -797,12 +824,25 @@ def labelled(root, mode):
 
 
 @pytest.mark.parametrize("mode", ["L", "P"])
-@pytest.mark.parametrize("label, area", [(1, 25), (2, 50), (0, 525)])
+@pytest.mark.parametrize("label, area", [(1, 25), (2, 50), (0, 525), ("1,2", 75)])
 def test_one_label_of_several_is_the_lesion(tmp_path, mode, label, area):
     labelled(tmp_path / "src", mode)
     given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--label", label)
     assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 0
     assert PairFolder(tmp_path / "dst").masks.sum() == area
+
+
+def test_labels_that_are_none_are_refused(tmp_path, capsys):
+    labelled(tmp_path / "src", "L")
+    for label, told in (
+        ("1;2", "--label: '1;2' is not a label; give 2, or several as 1,2"),
+        ("1,-2", "--label must be at least 0"),
+        ("7,8", "no pixel has the value (7, 8) of --label"),
+    ):
+        given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--label", label)
+        with suppress(SystemExit):
+            assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 2
+        assert told in capsys.readouterr().err
 
 
 def test_a_label_that_is_not_there_names_those_that_are(tmp_path, capsys):
@@ -903,6 +943,20 @@ def test_a_label_of_colours_is_explained(tmp_path, capsys):
     assert run("prepare", tmp_path / "src", tmp_path / "dst", *given, "--label", 1) == 2
     assert "the mask has colours and no numbers; leave --label out" in capsys.readouterr().err
     assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 0  # the remedy
+
+
+def test_classes_in_several_colours_are_explained(tmp_path, capsys):
+    classes = np.zeros((20, 30, 3), np.uint8)
+    classes[4:9, 4:9], classes[12:17, 4:9] = (255, 0, 0), (0, 0, 255)
+    put(tmp_path / "src", "images/a.png", picture(0))
+    put(tmp_path / "src", "masks/a.png", Image.fromarray(classes))
+    given = ("--images", PLAIN.images, "--masks", PLAIN.masks)
+    for option in ((), ("--label", 1)):
+        assert run("prepare", tmp_path / "src", tmp_path / "dst", *given, *option) == 2
+        line = capsys.readouterr().err
+        assert "--threshold 0 takes all but black; or save those of one class" in line
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given, "--threshold", 0) == 0
+    assert PairFolder(tmp_path / "dst").masks.sum() == 50
 
 
 @pytest.mark.parametrize("threshold", [(), ("--threshold", 127)])
@@ -1095,6 +1149,15 @@ def test_a_mask_in_another_unicode_form_is_found(tmp_path):
 
 
 GIVEN = ("--images", PLAIN.images, "--masks", PLAIN.masks)
+
+
+def test_blank_images_are_told_and_are_no_copies(tmp_path):
+    for k in range(2):
+        put(tmp_path, f"src/images/{k}.png", Image.new("L", (30, 20), 90))
+        put(tmp_path, f"src/masks/{k}.png", outline((5, 5, 9, 12)))
+    report = prepare(tmp_path / "src", tmp_path / "dst", PLAIN)
+    assert report["identical"] == []
+    assert report["notes"] == ["2 of 2 images have one grey value everywhere; remove them"]
 
 
 def test_a_value_that_changes_sides_is_told_by_prepare_too(tmp_path):

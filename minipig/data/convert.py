@@ -7,6 +7,7 @@ import numpy as np
 
 from minipig.data.files import write_png
 from minipig.data.images import (
+    OF_COLOURS,
     ImageError,
     grey_values,
     in_colour,
@@ -14,7 +15,7 @@ from minipig.data.images import (
     open_image,
     read_mask_values,
 )
-from minipig.data.layouts import MASK_SUFFIXES, Layout, mask_pattern, mirrored
+from minipig.data.layouts import MASK_SUFFIXES, Layout, ends_as_asked, mask_pattern, mirrored
 
 LABELS = 16  # values in a mask of labels, at most; a blurred mask has more
 
@@ -44,6 +45,9 @@ def read_pair(
         kinds = " ".join(sorted(MASK_SUFFIXES))
         reason = f"the ending of its mask is not one of {kinds}; convert the mask to PNG"
         raise Unusable(reason, f"its mask is {unread[0]}")
+    if others := [mask for mask in masks if not ends_as_asked(mask, layout)]:
+        reason = "the ending of its mask is not that of --masks; correct --masks"
+        raise Unusable(reason, f"its mask is {others[0]}")
     if len(masks) > 1 and not layout.merge:
         raise Unusable(f"several masks; give --merge to join them{mirrored(layout)}")
     for part in (path, *masks):
@@ -104,16 +108,16 @@ def read_levels(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray | No
     return ~mask if layout.invert else mask, values
 
 
-def read_label(path: Path, label: int) -> np.ndarray:
-    """The pixels (H, W) whose value, or number in the palette, is `label`."""
+def read_label(path: Path, label: int | tuple[int, ...]) -> np.ndarray:
+    """The pixels (H, W) whose value, or number in the palette, is `label` or one of several."""
     image = open_image(path, indices=True)
     values = np.asarray(image)
     if image.mode == "RGB":
         if (values != values[..., :1]).any():
-            remedy = "leave --label out; see --threshold"
+            remedy = f"leave --label out; {OF_COLOURS}"
             raise ImageError(path, "has colours and no numbers", remedy)
         values = values[..., 0]  # grey
-    return values == label
+    return np.isin(values, label)
 
 
 def read_above(path: Path, threshold: int) -> np.ndarray:

@@ -148,7 +148,7 @@ def claim_folder(
         theirs["data"] = ours["data"]
     settings = flat(ours)
     differ = "; ".join(
-        f"{k} {theirs.get(k)!r:.80} there, {settings.get(k)!r:.80} here"
+        f"{k} {theirs.get(k)!r:.300} there, {settings.get(k)!r:.300} here"
         for k in settings | theirs
         if theirs.get(k) != settings.get(k)
     )

@@ -11,6 +11,8 @@ SUFFIXES = {".png", ".tif", ".tiff", ".bmp", ".pgm", ".jpg", ".jpeg"}
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF tags: 0 is white; 2: a sign
 CHANNELS = ("red", "green", "blue")
 TRACE = 24  # of 255: how far the channels of a grey image may differ
+# what to do with a mask in several colours
+OF_COLOURS = "minipig prepare --threshold 0 takes all but black; or save those of one class alone"
 ORIENTATION = 0x0112  # the EXIF tag: 1 is upright, 2 to 8 are rotated or mirrored
 
 
@@ -152,6 +154,8 @@ def read_mask_values(path: Path) -> np.ndarray:
             "--threshold 0 (all labels) or --label N (one of them)"
         )
         detail = f"has {len(levels)} values ({some})"
+        if in_colour(image):
+            remedy = f"a mask must hold two: {OF_COLOURS}"
         raise ImageError(path, "has more than two values", remedy, detail)
     if not (np.isfinite(levels).all() and levels[0] >= 0):
         problem = "has negative or non-finite values"

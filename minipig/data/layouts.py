@@ -31,10 +31,11 @@ class Layout:
     small letters and in capitals. csv: instead of all this, a table, see pair_table.py; split: only
     its rows of this split.
 
-    threshold: larger values are lesion; label: this value is; None: a mask must have two values, of
-    which the larger is. invert: the other pixels are. merge: join several masks of an image.
-    keep_healthy: also pairs whose mask has no lesion. channel: of images in colour, "red", "green"
-    or "blue"; None: luminance. size: fit pairs into (height, width); None: as they are.
+    threshold: larger values are lesion; label: this value is, or these are; None: a mask must have
+    two values, of which the larger is. invert: the other pixels are. merge: join several masks of
+    an image. keep_healthy: also pairs whose mask has no lesion. channel: of images in colour,
+    "red", "green" or "blue"; None: luminance. size: fit pairs into (height, width); None: as they
+    are.
     """
 
     images: str = ""
@@ -43,7 +44,7 @@ class Layout:
     csv: str | None = None
     split: str | None = None
     threshold: int | None = None
-    label: int | None = None
+    label: int | tuple[int, ...] | None = None
     invert: bool = False
     merge: bool = False
     keep_healthy: bool = False
@@ -81,7 +82,9 @@ def images_and_masks(
     masks_of = {
         path: find_masks(tree, path, layout) for path in watched(images, "looking for masks")
     }
-    every_mask = {mask for masks in masks_of.values() for mask in masks}
+    every_mask = {
+        mask for masks in masks_of.values() for mask in masks if ends_as_asked(mask, layout)
+    }
     # the glob of the images may find masks, too; these have no masks of their own
     if taken := [path for path in images if path in every_mask and masks_of[path]]:
         left_out[f"it is also a mask of another image; {NARROWER}"] = taken
@@ -95,13 +98,19 @@ def images_and_masks(
 
 
 def find_masks(tree: Tree, path: str, layout: Layout) -> list[str]:
-    """List the masks of an image; files that cannot be read, if there are no others."""
+    """List the masks of an image; if there are none, files like them of another ending."""
     wanted = mask_pattern(path, layout)
     masks = [mask for mask in tree.find(wanted) or tree.find(any_case(wanted)) if mask != path]
     if not masks:
         others = tree.find(f"{os.path.splitext(wanted)[0]}.*")
-        return [other for other in others if Path(other).suffix.lower() not in MASK_SUFFIXES]
+        return [other for other in others if other != path and not ends_as_asked(other, layout)]
     return [mask for mask in masks if Path(mask).suffix.lower() in MASK_SUFFIXES] or masks
+
+
+def ends_as_asked(mask: str, layout: Layout) -> bool:
+    """Whether a mask can be read and has the ending of `layout.masks`, if this has one."""
+    asked, ending = (os.path.splitext(path)[1].lower() for path in (layout.masks, mask))
+    return ending in MASK_SUFFIXES and (ending == asked or not asked[1:].isalnum())
 
 
 def mask_pattern(path: str, layout: Layout) -> str:

@@ -152,7 +152,7 @@ def check_arguments(src: Path, dst: Path, layout: Layout) -> None:
     if dst.resolve().is_relative_to(src.resolve()):
         raise ValueError(f"{dst} is inside {src}, which must not change; give a DST outside it")
     for name in ("threshold", "label"):
-        if (value := getattr(layout, name)) is not None and value < 0:
+        if (value := getattr(layout, name)) is not None and np.min(value) < 0:
             raise ValueError(f"--{name} must be at least 0, not {value}")
     if layout.threshold is not None and layout.label is not None:
         raise ValueError("--threshold and --label both say what is lesion; give one of them")
@@ -171,7 +171,8 @@ def claim(dst: Path, config: dict, names: set[str]) -> None:
     """Write or compare dst/config.json. Raises ValueError if `dst` contains other files."""
     if dst.is_dir() and any(dst.iterdir()) and not (dst / "config.json").exists():
         raise ValueError(f"{dst} is not empty; give a new DST")
-    claim_folder(dst, config, option="DST", defaults=asdict(Layout()))
+    remedy = f"DST, or remove {dst} if only SRC or its table has moved"
+    claim_folder(dst, config, option=remedy, defaults=asdict(Layout()))
     for path in sorted([*dst.glob("images/*.png"), *dst.glob("masks/*.png")]):
         if path.name not in names:
             remedy = "remove it or give a new DST"

@@ -16,8 +16,7 @@ from minipig.data.checks import check_counts, check_seed
 from minipig.data.files import claim_folder, write_json
 from minipig.data.layouts import LAYOUTS, Layout
 from minipig.data.phantoms import phantoms
-from minipig.data.prepare import prepare
-from minipig.data.tally import summary
+from minipig.data.prepare import prepare, summary
 from minipig.evidence.bench.compare_solvers import run_solvers
 from minipig.evidence.bench.completions import MASKS_A_SLICE, run_completions
 from minipig.evidence.bench.runner import run_bench

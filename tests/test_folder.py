@@ -217,7 +217,7 @@ def test_a_mask_whose_zero_is_white_is_inverted_like_an_image(tmp_path, dtype):
     square[3:6, 3:6] = np.iinfo(dtype).max
     for photometric, area in ((1, 9), (0, 12 * 16 - 9)):
         tiff(tmp_path / "mask.tif", square, photometric=photometric)
-        assert read_mask(tmp_path / "mask.tif").sum() == area
+        assert read_mask(tmp_path / "mask.tif")[0].sum() == area
 
 
 def test_lesions_lost_in_resizing_and_dark_files_are_in_notes(tmp_path):

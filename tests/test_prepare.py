@@ -17,8 +17,7 @@ from minipig.data import prepare as module
 from minipig.data.folder import PairFolder
 from minipig.data.layouts import LAYOUTS, Layout, images_and_masks, patient_of
 from minipig.data.pairs import groups
-from minipig.data.prepare import prepare
-from minipig.data.tally import summary
+from minipig.data.prepare import prepare, summary
 from minipig.data.tree import Tree, find
 
 HEALTHY = "no lesion; --keep-healthy keeps such pairs"

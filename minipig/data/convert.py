@@ -11,9 +11,8 @@ from minipig.data.images import (
     ImageError,
     grey_values,
     in_colour,
-    lesion_of,
     open_image,
-    read_mask_values,
+    read_mask,
 )
 from minipig.data.layouts import MASK_SUFFIXES, Layout, ends_as_asked, mask_pattern, mirrored
 
@@ -33,8 +32,8 @@ def read_pair(
 ) -> tuple[np.ndarray, np.ndarray, bool, list[np.ndarray]]:
     """Read an image in [0, 1] and its mask, (H, W) float32 and bool; also whether colours are lost.
 
-    Last come the values of each mask of two values, of which the larger was taken for the lesion.
-    Raises Unusable, whose text says why, without the names of its files.
+    Last come the values of each mask of which the larger was taken for the lesion. Raises Unusable,
+    whose text says why, without the names of its files.
     """
     if not masks:
         wanted = mask_pattern(path, layout)
@@ -58,7 +57,7 @@ def read_pair(
     try:
         opened = open_image(src / path)
         image = grey_values(src / path, opened, layout.channel)
-        parts, values = zip(*(read_levels(src / mask, layout) for mask in masks))
+        parts, levels = zip(*(read_levels(src / mask, layout) for mask in masks))
     except ImageError as error:
         which = "image" if error.path == src / path else "mask"
         raise Unusable(
@@ -78,8 +77,7 @@ def read_pair(
         raise Unusable(reason, f"its mask has the values {', '.join(map(str, values[:8]))}")
     if mask.all():
         raise Unusable(f"the mask is full; outline the lesion, or {remedy_if_full(layout)}")
-    two = [each for each in values if each is not None]
-    return image, mask, in_colour(opened) and not layout.channel, two
+    return image, mask, in_colour(opened) and not layout.channel, list(levels)
 
 
 def remedy_if_full(layout: Layout) -> str:
@@ -92,20 +90,19 @@ def remedy_if_full(layout: Layout) -> str:
     return "give --label N of the lesions, if this is all background"
 
 
-def read_levels(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray | None]:
+def read_levels(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """Read a mask (H, W) bool: the larger of two values, or by the layout's threshold or label.
 
     Also returns the values, if they decide. Raises ImageError.
     """
-    values = None
+    levels = np.empty(0)
     if layout.label is not None:
         mask = read_label(path, layout.label)
     elif layout.threshold is not None:
         mask = read_above(path, layout.threshold)
     else:
-        values = read_mask_values(path)
-        mask = lesion_of(values)
-    return ~mask if layout.invert else mask, values
+        mask, levels = read_mask(path)
+    return ~mask if layout.invert else mask, levels
 
 
 def read_label(path: Path, label: int | tuple[int, ...]) -> np.ndarray:

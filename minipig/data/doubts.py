@@ -1,5 +1,7 @@
 """What a user should know of pairs that were read: nothing here is an error."""
 
+from typing import Iterator
+
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -16,23 +18,31 @@ class Doubts:
 
     def __init__(self, size: tuple[int, int] | None):
         self.size = size
-        self.lost = 0  # lesions of which nothing is left at this size
+        self.lost = self.thin = 0  # masks of which nothing, or nothing two pixels wide, is left
         self.worn: list[tuple[int, int]] = []  # for each that loses half: the size that keeps it
-        self.thin = 0  # masks whose lesions are nowhere two pixels wide at this size
-        self.blank = 0  # images of one value
         self.specks: list[int] = []  # lesions lost of each mask that keeps others
         self.before = self.after = 0.0  # the area of all lesions in pixels of this size
         self.shapes: set[tuple[int, ...]] = set()
         self.areas: list[float] = []  # of each mask as it is used, as a share
-        self.coloured = 0
+        self.coloured = self.blank = 0  # images that lose colours, or have one value
         self.dim: list[float] = []  # the brightest pixel of each image that has dim ones alone
         self.bright: list[float] = []  # the darkest pixel of each that has bright ones alone
         self.narrow: list[float] = []  # the range used by each image that uses little
         self.lows: set[int] = set()
         self.highs: set[int] = set()
 
-    def see(self, image: np.ndarray, coloured: bool, mask: np.ndarray, small: np.ndarray) -> None:
-        """Count a pair: image in [0, 1] and mask as read, if colours are lost, the mask as used."""
+    def see(
+        self,
+        image: np.ndarray,
+        coloured: bool,
+        mask: np.ndarray,
+        small: np.ndarray,
+        levels: list[np.ndarray],
+    ) -> None:
+        """Count a pair: image in [0, 1] and mask as read, if colours are lost, the mask as used.
+
+        levels: the values of each of its masks of which the larger was taken for the lesion.
+        """
         self.lost += bool(mask.any() and not small.any())
         if self.size:
             self.before += mask.sum() * scale_of(mask, small) ** 2
@@ -40,9 +50,9 @@ class Doubts:
         if self.size and small.any():
             if share_kept(mask, small) < 0.5:
                 self.worn.append(survives(mask, self.size))
-            self.thin += not ndimage.binary_erosion(small, np.ones((2, 2))).any()
             if lost := lesions_lost(mask, small):
                 self.specks.append(lost)
+            self.thin += not ndimage.binary_erosion(small, np.ones((2, 2))).any()
         self.shapes.add(small.shape)
         self.areas.append(float(small.mean()))
         self.coloured += coloured
@@ -53,64 +63,57 @@ class Doubts:
             self.narrow.append(used)
         elif used and image.min() > 1 - DIM:
             self.bright.append(float(image.min()))
+        for values in levels:
+            if len(values) == 2:
+                self.lows.add(int(values[0]))
+                self.highs.add(int(values[1]))
 
-    def see_values(self, values: np.ndarray) -> None:
-        """Note which of two values of a mask is lesion."""
-        if values.min() < values.max():
-            self.lows.add(int(values.min()))
-            self.highs.add(int(values.max()))
-
-    def notes(self) -> list[str]:
+    def notes(self) -> Iterator[str]:
         """Each doubt as a sentence with its remedy."""
-        n, notes = len(self.areas), []
+        n = len(self.areas)
         at = f" at {by(*self.shapes)}" if len(self.shapes) == 1 else ""
         if empty := self.areas.count(0) - self.lost:
             remedy = "; correct --threshold or --label of minipig prepare" if empty == n else ""
-            notes.append(f"{empty} of {n} masks are empty{at}{remedy}")
+            yield f"{empty} of {n} masks are empty{at}{remedy}"
         if full := self.areas.count(1):
-            notes.append(f"{full} of {n} masks are full{at}")
+            yield f"{full} of {n} masks are full{at}"
         if over := sum(area > 0.5 for area in self.areas) - full:
             wrong = "if they are inverted, give minipig prepare --invert"
-            notes.append(f"{over} of {n} masks cover more than half{at}; {wrong}")
+            yield f"{over} of {n} masks cover more than half{at}; {wrong}"
         if both := sorted(self.lows & self.highs):
             differ = f"the value {both[0]} is lesion in some masks and background in others"
-            notes.append(f"{differ}; give minipig prepare --label or --threshold")
+            yield f"{differ}; give minipig prepare --label or --threshold"
         if self.lost:
-            small = f"{self.lost} of {n} masks are too small to be seen{at}"
-            notes.append(f"{small}; raise the size")
+            yield f"{self.lost} of {n} masks are too small to be seen{at}; raise the size"
         if self.worn:
             lose = f"{len(self.worn)} of {n} masks lose more than half of their area{at}"
-            notes.append(f"{lose}; raise the size: {by(max(self.worn))} would keep more")
+            yield f"{lose}; raise the size: {by(max(self.worn))} would keep more"
         if self.specks:
             some = f"{sum(self.specks)} lesions of {len(self.specks)} masks that have several"
-            notes.append(f"{some} are too small to be seen{at}; raise the size")
+            yield f"{some} are too small to be seen{at}; raise the size"
         if self.thin:
-            width = f"the lesions of {self.thin} of {n} masks are at most one pixel wide{at}"
-            notes.append(f"{width}; raise the size")
+            lesions = f"the lesions of {self.thin} of {n} masks"
+            yield f"{lesions} are at most one pixel wide{at}; raise the size"
         if self.after and abs(gain := self.after / self.before - 1) > GAIN:
-            change = f"all lesions together {'gain' if gain > 0 else 'lose'} {abs(gain):.0%}"
-            notes.append(
-                f"{change} of their area{at}, as details are merged or lost; raise the size"
-            )
+            change = f"{'gain' if gain > 0 else 'lose'} {abs(gain):.0%} of their area{at}"
+            yield f"all lesions together {change}, as details are merged or lost; raise the size"
         if self.coloured:
             grey = f"{self.coloured} of {n} images are in colour and become grey (luminance)"
-            remedy = f"minipig prepare --channel {'|'.join(CHANNELS)} takes one channel"
-            notes.append(f"{grey}; {remedy}")
+            yield f"{grey}; minipig prepare --channel {'|'.join(CHANNELS)} takes one channel"
         if self.dim:
             share = f"the brightest pixel is at most {max(self.dim):.1%} of the largest possible"
             remedy = "rescale files of fewer bits, such as 12 bits stored as 16"
-            notes.append(f"in {len(self.dim)} of {n} images {share} value; {remedy}")
+            yield f"in {len(self.dim)} of {n} images {share} value; {remedy}"
         if self.bright:
             share = f"the darkest pixel is at least {min(self.bright):.1%} of the largest possible"
             remedy = "rescale files of fewer bits, such as 14 bits stored as 16"
-            notes.append(f"in {len(self.bright)} of {n} images {share} value; {remedy}")
+            yield f"in {len(self.bright)} of {n} images {share} value; {remedy}"
         if self.narrow:
             share = f"nearly all pixels lie within {max(self.narrow):.1%} of the possible range"
             remedy = "a marker or an offset may be why: cut it off, and rescale"
-            notes.append(f"in {len(self.narrow)} of {n} images {share}; {remedy}")
+            yield f"in {len(self.narrow)} of {n} images {share}; {remedy}"
         if self.blank:
-            notes.append(f"{self.blank} of {n} images have one grey value everywhere; remove them")
-        return notes
+            yield f"{self.blank} of {n} images have one grey value everywhere; remove them"
 
 
 def span(image: np.ndarray) -> float:

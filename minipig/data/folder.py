@@ -13,9 +13,8 @@ from minipig.data.images import (
     fit_mask,
     grey_values,
     in_colour,
-    lesion_of,
     open_image,
-    read_mask_values,
+    read_mask,
 )
 from minipig.data.manifest import one_form, read_patients
 from minipig.data.pairs import Pairs, hash_of
@@ -65,8 +64,7 @@ class PairFolder(Pairs):
             path = image_paths[stem]
             opened = open_image(path)
             image = grey_values(path, opened)
-            values = read_mask_values(mask_paths[stem])
-            mask = lesion_of(values)
+            mask, levels = read_mask(mask_paths[stem])
             if image.shape != mask.shape:
                 sizes = f"{by(image.shape)} but {mask_paths[stem]} is {by(mask.shape)}"
                 remedy = "both must have the same size"
@@ -77,13 +75,12 @@ class PairFolder(Pairs):
             sources.append(hash_of(image))
             images.append(fit_into(image, size, fill=image.min()))
             masks.append(fit_mask(mask, size))
-            doubts.see(image, in_colour(opened), mask, masks[-1])
-            doubts.see_values(values)
+            doubts.see(image, in_colour(opened), mask, masks[-1], [levels])
 
         images, masks = np.stack(images)[:, None], np.stack(masks)[:, None]
         values = torch.from_numpy(images * 2 - 1)
         super().__init__(torch.from_numpy(masks), values, names, patients, sources=sources)
-        self.notes = doubts.notes()
+        self.notes = list(doubts.notes())
         if unread:
             some = f"not read: {len(unread)} files or folders, such as {unread[0]}"
             kinds = " ".join(sorted(SUFFIXES))

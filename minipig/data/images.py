@@ -132,18 +132,11 @@ def grey_values(path: Path, image: Image.Image, channel: str | None = None) -> n
     return np.asarray(image.convert("L")).astype(np.float32) / 255
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """(H, W) bool, True on the lesion."""
-    return lesion_of(read_mask_values(path))
+def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The lesion (H, W) bool, and the values of a mask: of two, the larger is the lesion.
 
-
-def lesion_of(values: np.ndarray) -> np.ndarray:
-    """The larger of two values of a mask; of one value, the mask is empty if this is 0."""
-    return values == values.max() if values.max() > 0 else np.zeros(values.shape, bool)
-
-
-def read_mask_values(path: Path) -> np.ndarray:
-    """The values (H, W) of a mask, which are one or two. Raises ImageError."""
+    Of one value, the mask is empty if this is 0, else full. Raises ImageError for others.
+    """
     image = open_image(path)
     values = np.asarray(image.convert("L") if image.mode == "RGB" else image)
     levels = np.unique(values)
@@ -163,7 +156,7 @@ def read_mask_values(path: Path) -> np.ndarray:
         raise ImageError(path, problem, "save it with 0 and 255", detail)
     if image.mode == "RGB" and len(image.getcolors(2) or "???") > len(levels):
         raise ImageError(path, "has colours of the same grey", "save it in black and white")
-    return values
+    return (values == levels[-1]) & (levels[-1] > 0), levels
 
 
 def fit_mask(mask: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:

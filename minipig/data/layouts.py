@@ -154,11 +154,6 @@ def masks_without_image(src: Path, layout: Layout, known: set[str]) -> list[str]
     return [path for path in masks if path not in known]
 
 
-def plain(pattern: str) -> str:
-    """A pattern without the parts that change nothing: ./images//*.png is images/*.png."""
-    return "/".join(part for part in pattern.split("/") if part not in ("", "."))
-
-
 def as_regex(part: str) -> str:
     """Translate a glob of one file name, without its folders, to a regular expression."""
     return "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in part)

@@ -1,14 +1,15 @@
-"""A table of pairs in a CSV file: which mask and which patient belong to each image."""
+"""Which pairs a set has, and whose they are: by the patterns of a layout, or by a CSV table."""
 
 import csv
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
-from minipig.data.manifest import identity, one_form, unnamed_patients
+from minipig.data.layouts import Layout, images_and_masks, patient_of
+from minipig.data.manifest import identity, one_form, read_patients, unnamed_patients, unread_tables
 from minipig.data.tree import find
 
 COLUMNS = ("image", "mask", "patient", "split")
@@ -29,15 +30,44 @@ class PairTable:
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     notes: list[str] = field(default_factory=list)
 
-    @cached_property
-    def uses(self) -> Counter:
-        """How many images each mask belongs to."""
-        return Counter(mask for path in self.images for mask in self.masks[path])
 
-    @property
-    def names_patients(self) -> bool:
-        """Whether it names a patient."""
-        return any(self.patients.values())
+def find_pairs(src: Path, layout: Layout) -> PairTable:
+    """The images and the masks of each, by the table or by the patterns of `layout`."""
+    if layout.csv:
+        table = read_pair_table(Path(layout.csv), src, layout.split, layout.patient)
+        if not (layout.patient or any(table.patients.values())):
+            remedy = "patients are in a column patient of --csv"
+            table.notes += unread_tables(src, remedy, Path(layout.csv))
+        return table
+    images, masks_of, left_out = images_and_masks(src, layout)
+    table = PairTable(images, masks_of, left_out=left_out)
+    if not layout.patient and not (src / "manifest.csv").exists():
+        table.notes += unread_tables(src)
+    elif not layout.patient:
+        names = [Path(path).name for path in images]
+        try:
+            if twice := [name for name, count in Counter(names).items() if count > 1]:
+                one = f"has one row for {twice[0]}, and several images have this name"
+                raise ValueError(f"{src / 'manifest.csv'} {one}; give --patient or --csv")
+            told, notes = read_patients(src, names)
+            table.patients, table.notes = dict(zip(images, told)), notes
+        except ValueError as error:
+            table.notes.append(f"manifest.csv is not used: {error}")
+    return table
+
+
+def find_patients(table: PairTable, names: dict[str, str], layout: Layout) -> dict[str, str]:
+    """The patient of each image, its own name if nobody tells; without those that have none."""
+    patients = {}
+    for path in table.images:
+        try:
+            if {unicodedata.category(c) for c in path} & {"Cc", "Cs", "Zl", "Zp"}:
+                raise ValueError("the name has characters that cannot be printed; rename it")
+            told = table.patients.get(path) or patient_of(path, layout.patient)
+            patients[path] = told or names[path]
+        except ValueError as error:
+            table.left_out[str(error)].append(path)
+    return patients
 
 
 def read_pair_table(

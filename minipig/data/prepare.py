@@ -11,10 +11,9 @@ DST/contact.png      some of the pairs
 """
 
 import re
-import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -23,13 +22,14 @@ from matplotlib.figure import Figure
 from minipig import plot
 from minipig.data import layouts
 from minipig.data.convert import Unusable, read_pair, write_values
+from minipig.data.doubts import Doubts
 from minipig.data.files import claim_folder, write_figure, write_json, write_table
 from minipig.data.heartbeat import watched
 from minipig.data.images import fit_into, fit_mask, grey_values, open_image
 from minipig.data.layouts import Layout
-from minipig.data.manifest import read_patients, unread_tables
-from minipig.data.pair_table import PairTable, read_pair_table
-from minipig.data.tally import Tally, reasons
+from minipig.data.manifest import identity
+from minipig.data.pair_table import find_pairs, find_patients
+from minipig.data.pairs import hash_of
 
 SHOWN = 32  # pairs on the contact sheet
 THUMBNAIL = (96, 96)
@@ -47,87 +47,61 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     names = layouts.unique_names(table.images)
     patients = find_patients(table, names, layout)
     expected = {names[path] for path in patients}
-    tally = Tally(layout, table)
+    uses = Counter(mask for path in table.images for mask in table.masks[path])
+    rows, copies, doubts = [], defaultdict(list), Doubts(layout.size)
+    left_out, details = table.left_out, {}
     for path in watched(patients, f"preparing {src.name}"):
         try:
-            if not layout.csv and any(table.uses[mask] > 1 for mask in table.masks[path]):
+            if not layout.csv and any(uses[mask] > 1 for mask in table.masks[path]):
                 remedy = layouts.mirrored(layout) or "; or name the pairs in a table, --csv"
                 reason = f"its mask belongs to another image, too; {layouts.NARROWER}{remedy}"
                 raise Unusable(reason)
-            image, mask, colours, values = read_pair(src, path, table.masks[path], layout)
+            image, mask, coloured, levels = read_pair(src, path, table.masks[path], layout)
             small = fit_mask(mask, layout.size)
             if mask.any() and not small.any() and not layout.keep_healthy:
                 raise Unusable("the lesion is too small to be seen at --size; raise it")
         except Unusable as error:
-            tally.leave_out(path, error)
+            left_out[str(error)].append(path)
+            details.setdefault(str(error), error.detail)
             continue
-        if not tally.rows:  # the first usable pair: only now is `dst` written
-            config = asdict(layout) | {"src": str(src.resolve())}
-            config |= {part: layouts.plain(config[part]) for part in ("images", "masks")}
-            config["csv"] = layout.csv and str(Path(layout.csv).resolve())
-            claim(dst, config, expected)
+        if not rows:  # the first usable pair: only now is `dst` written
+            claim(src, dst, layout, expected)
             # an interrupted run must not leave pairs without their patients
             whose = [(names[path], patients[path], path) for path in patients]
             write_table(dst / "manifest.csv", [COLUMNS, *whose])
         name = names[path]
         write_values(dst / "images" / name, fit_into(image, layout.size, fill=image.min()))
         write_values(dst / "masks" / name, small)
-        tally.use((name, patients[path], path), image, colours, mask, small, values)
-    if not tally.rows:
-        why = " | ".join(reasons(tally.left_out, tally.details))
+        doubts.see(image, coloured, mask, small, levels)
+        if image.min() < image.max():  # not blank
+            copies[hash_of(image)].append(name)
+        rows.append((name, patients[path], path))
+    if not rows:
+        why = " | ".join(reasons(left_out, details))
         raise ValueError(f"no image in {src} can be used: {why}")
 
-    used = [name for name, *_ in tally.rows]
+    used = [name for name, *_ in rows]
     known = {*table.masks, *(mask for masks in table.masks.values() for mask in masks)}
     if not layout.csv and (alone := layouts.masks_without_image(src, layout, known)):
-        tally.left_out["a mask without an image"] = alone
+        left_out["a mask without an image"] = alone
     for name in expected - set(used):  # pairs of an earlier run that can no longer be used
         for part in ("images", "masks"):
             (dst / part / name).unlink(missing_ok=True)
-    write_table(dst / "manifest.csv", [COLUMNS, *tally.rows])
-    report = tally.report()
+    write_table(dst / "manifest.csv", [COLUMNS, *rows])
+    whose = {who if who == name else identity(who) for name, who, _ in rows}
+    least, median, most = np.quantile(doubts.areas, (0, 0.5, 1)).tolist()
+    report = {
+        "pairs": len(rows),
+        "patients": len(whose) if layout.patient or any(table.patients.values()) else None,
+        "left_out": dict(left_out),
+        "details": details,
+        "mask_area": {"least": least, "median": median, "most": most},
+        "identical": [group for group in copies.values() if len(group) > 1],
+        "notes": [*table.notes, *doubts.notes()],
+    }
     write_json(dst / "report.json", report)
     write_figure(dst / "contact.png", contact_sheet(dst, used))
     return report
-
-
-def find_pairs(src: Path, layout: Layout) -> PairTable:
-    """The images and the masks of each, by the table or by the patterns of `layout`."""
-    if layout.csv:
-        table = read_pair_table(Path(layout.csv), src, layout.split, layout.patient)
-        if not (table.names_patients or layout.patient):
-            remedy = "patients are in a column patient of --csv"
-            table.notes += unread_tables(src, remedy, Path(layout.csv))
-        return table
-    images, masks_of, left_out = layouts.images_and_masks(src, layout)
-    table = PairTable(images, masks_of, left_out=left_out)
-    if not layout.patient and not (src / "manifest.csv").exists():
-        table.notes += unread_tables(src)
-    elif not layout.patient:
-        names = [Path(path).name for path in images]
-        try:
-            if twice := [name for name, count in Counter(names).items() if count > 1]:
-                one = f"has one row for {twice[0]}, and several images have this name"
-                raise ValueError(f"{src / 'manifest.csv'} {one}; give --patient or --csv")
-            told, notes = read_patients(src, names)
-            table.patients, table.notes = dict(zip(images, told)), notes
-        except ValueError as error:
-            table.notes.append(f"manifest.csv is not used: {error}")
-    return table
-
-
-def find_patients(table: PairTable, names: dict[str, str], layout: Layout) -> dict[str, str]:
-    """The patient of each image, its own name if nobody tells; without those that have none."""
-    patients = {}
-    for path in table.images:
-        try:
-            if {unicodedata.category(c) for c in path} & {"Cc", "Cs", "Zl", "Zp"}:
-                raise ValueError("the name has characters that cannot be printed; rename it")
-            told = table.patients.get(path) or layouts.patient_of(path, layout.patient)
-            patients[path] = told or names[path]
-        except ValueError as error:
-            table.left_out[str(error)].append(path)
-    return patients
 
 
 def contact_sheet(dst: Path, names: list[str]) -> Figure:
@@ -167,13 +141,45 @@ def check_arguments(src: Path, dst: Path, layout: Layout) -> None:
         raise ValueError(problem) from error
 
 
-def claim(dst: Path, config: dict, names: set[str]) -> None:
+def claim(src: Path, dst: Path, layout: Layout, names: set[str]) -> None:
     """Write or compare dst/config.json. Raises ValueError if `dst` contains other files."""
     if dst.is_dir() and any(dst.iterdir()) and not (dst / "config.json").exists():
         raise ValueError(f"{dst} is not empty; give a new DST")
+    config = asdict(layout) | {"src": str(src.resolve())}
+    for part in ("images", "masks"):  # without what changes nothing, as in ./images//*.png
+        config[part] = config[part] and PurePosixPath(config[part]).as_posix()
+    config["csv"] = layout.csv and str(Path(layout.csv).resolve())
     remedy = f"DST, or remove {dst} if only SRC or its table has moved"
     claim_folder(dst, config, option=remedy, defaults=asdict(Layout()))
     for path in sorted([*dst.glob("images/*.png"), *dst.glob("masks/*.png")]):
         if path.name not in names:
             remedy = "remove it or give a new DST"
             raise ValueError(f"{path} does not come from {config['src']}; {remedy}")
+
+
+def reasons(left_out: dict[str, list[str]], details: dict[str, str]) -> list[str]:
+    """One line for each reason: how many files, the first of them, and what is wrong with it."""
+    found = []
+    for reason, paths in sorted(left_out.items(), key=lambda item: -len(item[1])):
+        detail = f" ({details[reason]})" if details.get(reason) else ""
+        found.append(f"{len(paths)} file(s), such as {paths[0]!r}{detail}: {reason}")
+    return found
+
+
+def summary(report: dict, dst: Path) -> str:
+    """Describe the report in a few lines."""
+    if report["patients"] is None:
+        where = "--patient finds them in the path, a column patient of --csv names them"
+        whose = f"unknown patients (each counts as one of its own; {where})"
+    else:
+        whose = f"{report['patients']} patients"
+    lines = [f"{report['pairs']} pairs of {whose} in {dst}"]
+    area = "lesions cover {least:.1%} to {most:.1%} of an image, median {median:.1%}"
+    lines.append(area.format(**report["mask_area"]))
+    lines += [f"note: {note}" for note in report["notes"]]
+    lines += [f"left out {line}" for line in reasons(report["left_out"], report["details"])]
+    if report["identical"]:
+        some = " and ".join(report["identical"][0][:2])
+        count = f"{len(report['identical'])} images occur more than once, such as {some}"
+        lines.append(f"{count}; all copies are trained on, or all are held out")
+    return "\n".join(lines)

@@ -60,21 +60,19 @@ def read_pair(
         parts, levels = zip(*(read_levels(src / mask, layout) for mask in masks))
     except ImageError as error:
         which = "image" if error.path == src / path else "mask"
-        raise Unusable(
-            f"the {which} {error.kind}", error.detail and f"it {error.detail}"
-        ) from error
+        detail = error.detail and f"it {error.detail}"
+        raise Unusable(f"the {which} {error.kind}", detail) from error
     if any(part.shape != image.shape for part in parts):
         sizes = f"they are {' and '.join(f'{h}x{w}' for h, w in (image.shape, parts[0].shape))}"
         raise Unusable("image and mask differ in size; make them equal", sizes)
     mask = np.any(parts, axis=0)
     if not mask.any() and not layout.keep_healthy:
-        if layout.label is None:
-            raise Unusable("no lesion; --keep-healthy keeps such pairs")
-        reason = (
-            f"no pixel has the value {layout.label} of --label; --keep-healthy keeps such pairs"
-        )
-        values = np.unique(np.asarray(open_image(src / masks[0], indices=True)))
-        raise Unusable(reason, f"its mask has the values {', '.join(map(str, values[:8]))}")
+        reason, detail = "no lesion", ""
+        if layout.label is not None:
+            reason = f"no pixel has the value {layout.label} of --label"
+            values = np.unique(np.asarray(open_image(src / masks[0], indices=True)))
+            detail = f"its mask has the values {', '.join(map(str, values[:8]))}"
+        raise Unusable(f"{reason}; --keep-healthy keeps such pairs", detail)
     if mask.all():
         raise Unusable(f"the mask is full; outline the lesion, or {remedy_if_full(layout)}")
     return image, mask, in_colour(opened) and not layout.channel, list(levels)

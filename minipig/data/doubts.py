@@ -45,10 +45,11 @@ class Doubts:
         """
         self.lost += bool(mask.any() and not small.any())
         if self.size:
-            self.before += mask.sum() * scale_of(mask, small) ** 2
+            area = area_at(mask, self.size)
+            self.before += area
             self.after += small.sum()
         if self.size and small.any():
-            if share_kept(mask, small) < 0.5:
+            if small.sum() < area / 2:
                 self.worn.append(survives(mask, self.size))
             if lost := lesions_lost(mask, small):
                 self.specks.append(lost)
@@ -122,14 +123,9 @@ def span(image: np.ndarray) -> float:
     return float(np.subtract(*np.percentile(image[::every, ::every], (99, 1))))
 
 
-def share_kept(mask: np.ndarray, small: np.ndarray) -> float:
-    """The share of a lesion's area that is left in `small`, the mask fitted into another size."""
-    return float(small.sum() / (mask.sum() * scale_of(mask, small) ** 2))
-
-
-def scale_of(mask: np.ndarray, small: np.ndarray) -> float:
-    """How many sides of pixels of `small` a side of a pixel of the mask fitted into it has."""
-    return min(new / old for new, old in zip(small.shape, mask.shape))
+def area_at(mask: np.ndarray, size: tuple[int, int]) -> float:
+    """The area of a lesion in pixels of another size, which its mask is fitted into."""
+    return mask.sum() * min(new / old for new, old in zip(size, mask.shape)) ** 2
 
 
 def lesions_lost(mask: np.ndarray, small: np.ndarray) -> int:
@@ -145,7 +141,7 @@ def lesions_lost(mask: np.ndarray, small: np.ndarray) -> int:
 def survives(mask: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
     """The size, doubled until it keeps half of the mask's area or is no smaller than the file."""
     smaller = size[0] < mask.shape[0] or size[1] < mask.shape[1]
-    if smaller and share_kept(mask, fit_mask(mask, size)) < 0.5:
+    if smaller and fit_mask(mask, size).sum() < area_at(mask, size) / 2:
         return survives(mask, (2 * size[0], 2 * size[1]))
     return size
 

@@ -20,6 +20,8 @@ from minipig.data.manifest import one_form, read_patients
 from minipig.data.pairs import Pairs, hash_of
 from minipig.data.tree import folders_in
 
+KINDS = " ".join(sorted(SUFFIXES))
+
 
 class PairFolder(Pairs):
     """All pairs in `root`, read at `size` (height, width); None keeps the size of the files.
@@ -49,13 +51,13 @@ class PairFolder(Pairs):
                 remedy = f"{other[0]} has an ending that is not read: convert it to PNG"
             raise ValueError(f"{alone} has no partner {partner}; {remedy}")
         if not image_paths:
-            kinds = f"no images ({' '.join(sorted(SUFFIXES))})"
             remedy = "add pairs to them"
             if unread:
                 remedy = f"{unread[0]} is not read: convert such files to PNG"
             if folders := [path for path in unread if path.is_dir()]:
                 remedy = f"{folders[0]} is a folder: minipig prepare takes images out of folders"
-            raise ValueError(f"{root}/images and {root}/masks contain {kinds}; {remedy}")
+            none = f"{root}/images and {root}/masks contain no images ({KINDS})"
+            raise ValueError(f"{none}; {remedy}")
 
         names = [path.name for path in image_paths.values()]
         patients, remarks = read_patients(root, names)
@@ -79,13 +81,12 @@ class PairFolder(Pairs):
 
         images, masks = np.stack(images)[:, None], np.stack(masks)[:, None]
         values = torch.from_numpy(images * 2 - 1)
-        super().__init__(torch.from_numpy(masks), values, names, patients, sources=sources)
-        self.notes = list(doubts.notes())
+        notes = list(doubts.notes())
         if unread:
             some = f"not read: {len(unread)} files or folders, such as {unread[0]}"
-            kinds = " ".join(sorted(SUFFIXES))
-            self.notes.append(f"{some}; images and masks have one of the endings {kinds}")
-        self.notes += remarks
+            notes.append(f"{some}; images and masks have one of the endings {KINDS}")
+        notes += remarks
+        super().__init__(torch.from_numpy(masks), values, names, patients, notes, sources)
 
 
 def half_prepared(root: Path) -> bool:

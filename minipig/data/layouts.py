@@ -16,7 +16,6 @@ LONGEST = 240  # bytes of a name without its ending, of the 255 that file system
 LETTERS = 50  # of a longer name that are kept
 MASK_SUFFIXES = SUFFIXES | {".gif"}
 NARROWER = "make --masks or --images more specific"
-MIRRORED = "for masks in folders like the images', use ** in --images and {**} in --masks"
 
 
 @dataclass(frozen=True)
@@ -116,10 +115,10 @@ def ends_as_asked(mask: str, layout: Layout) -> bool:
 def mask_pattern(path: str, layout: Layout) -> str:
     """The glob of an image's masks: layout.masks filled in. Raises ValueError if it is invalid."""
     fields = {"folder": os.path.dirname(path) or ".", "stem": Path(path).stem}
-    before, star, after = layout.images.rpartition("/")[2].partition("*")
-    expression = f"{as_regex(before)}(.*?){as_regex(after)}"
+    name = re.escape(layout.images.rpartition("/")[2]).replace(r"\*", "(.*?)", 1)
+    expression = name.replace(r"\*", ".*").replace(r"\?", ".")
     match = re.fullmatch(expression, os.path.basename(path), re.IGNORECASE)
-    if star and match:
+    if match and match.groups():
         fields["*"] = match[1]
     images = os.path.normpath(layout.images).replace(os.sep, "/")
     outer, double, inner = images.partition("**/")
@@ -143,20 +142,17 @@ def mirrored(layout: Layout) -> str:
     """What to try where the images' folders differ, and --masks may not say which is whose."""
     folders = "*" in os.path.dirname(layout.images)
     told = "{**}" in layout.masks or layout.masks.startswith(("{folder}", "**/"))
-    return f"; {MIRRORED}" if folders and not told else ""
+    remedy = "; for masks in folders like the images', use ** in --images and {**} in --masks"
+    return remedy if folders and not told else ""
 
 
 def masks_without_image(src: Path, layout: Layout, known: set[str]) -> list[str]:
     """List the paths in `src` that match `layout.masks` for any name, except those in `known`."""
     wanted = layout.masks.format_map({"folder": "**", "stem": "*", "*": "*", "**": "**"})
-    inside = [path for path in find(src, any_case(wanted)) if not path.startswith("..")]
-    masks = [path for path in inside if Path(path).suffix.lower() in MASK_SUFFIXES]
-    return [path for path in masks if path not in known]
-
-
-def as_regex(part: str) -> str:
-    """Translate a glob of one file name, without its folders, to a regular expression."""
-    return "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in part)
+    masks = [
+        path for path in find(src, any_case(wanted)) if Path(path).suffix.lower() in MASK_SUFFIXES
+    ]
+    return [path for path in masks if path not in known and not path.startswith("..")]
 
 
 def patient_of(path: str, expression: str | None) -> str | None:

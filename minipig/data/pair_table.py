@@ -34,11 +34,7 @@ class PairTable:
 def find_pairs(src: Path, layout: Layout) -> PairTable:
     """The images and the masks of each, by the table or by the patterns of `layout`."""
     if layout.csv:
-        table = read_pair_table(Path(layout.csv), src, layout.split, layout.patient)
-        if not (layout.patient or any(table.patients.values())):
-            remedy = "patients are in a column patient of --csv"
-            table.notes += unread_tables(src, remedy, Path(layout.csv))
-        return table
+        return read_pair_table(Path(layout.csv), src, layout)
     images, masks_of, left_out = images_and_masks(src, layout)
     table = PairTable(images, masks_of, left_out=left_out)
     if not layout.patient and not (src / "manifest.csv").exists():
@@ -70,15 +66,13 @@ def find_patients(table: PairTable, names: dict[str, str], layout: Layout) -> di
     return patients
 
 
-def read_pair_table(
-    path: Path, src: Path, split: str | None = None, pattern: str | None = None
-) -> PairTable:
+def read_pair_table(path: Path, src: Path, layout: Layout) -> PairTable:
     """Read the columns image and mask, and patient and split if they are there.
 
     An image may have several rows, one a mask; if a file of one of them is not there, the image is
-    left out. split: only the rows with this word in that column. pattern: what tells patients
-    besides. Raises FileNotFoundError, or ValueError that names the line.
+    left out. Raises FileNotFoundError, or ValueError that names the line.
     """
+    split = layout.split
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file; correct --csv")
     table = PairTable()
@@ -116,13 +110,16 @@ def read_pair_table(
         table.notes.append(f"rows of other splits are left out: {others}")
     elif len(splits) > 1:
         table.notes.append(f"all splits of the table are used: {others}; --split takes one")
-    alone = sum(not table.patients[image] for image in table.images)
+    whose = [table.patients[image] for image in table.images]
+    alone = whose.count("")
     unread = [name for name in names if PATIENTS.search(name) and name not in COLUMNS]
     if unread and "patient" not in names:
         table.notes.append(f"the column {unread[0]} is not read; patients are in one named patient")
-    if "patient" in names and alone and not pattern:
+    if "patient" in names and alone and not layout.patient:
         table.notes.append(f"{alone} images name no patient; each counts as one of its own")
-    table.notes += unnamed_patients([table.patients[image] for image in table.images])
+    table.notes += unnamed_patients(whose)
+    if not (layout.patient or any(whose)):
+        table.notes += unread_tables(src, "patients are in a column patient of --csv", path)
     return table
 
 

@@ -24,20 +24,15 @@ def folders_in(root: Path) -> str:
 
 
 class Tree:
-    """All files under `src`, listed once: `find` by the start or the end of a file's name."""
+    """All files under `src`, listed once: `find` by the start or the end of a path."""
 
     def __init__(self, src: Path):
         self.src = src
         paths = [path for path in find(src, "**/*") if not (src / path).is_dir()]
-        folders: dict[str | None, list[str]] = {None: paths}  # None: all
-        for path in paths:
-            folders.setdefault(one_form(path.rpartition("/")[0]), []).append(path)
-        # of each folder, the files by the start of their names, and by the end; small letters
-        self.forward, self.backward = {}, {}
-        for folder, inside in folders.items():
-            names = [one_form(path.rpartition("/")[2]).casefold() for path in inside]
-            self.forward[folder] = sorted(zip(names, inside))
-            self.backward[folder] = sorted((name[::-1], path) for name, path in zip(names, inside))
+        forms = [one_form(path).casefold() for path in paths]
+        # by the start of the path, by its end, and by the start of the file's name
+        keys = forms, [form[::-1] for form in forms], [form.rpartition("/")[2] for form in forms]
+        self.ranked = [sorted(zip(key, paths)) for key in keys]
 
     def find(self, wanted: str) -> list[str]:
         """`find`, in a time that grows with what is found and not with the number of files.
@@ -53,28 +48,24 @@ class Tree:
             or any(part.startswith(".") for part in wanted.split("/"))
         ):
             return find(self.src, wanted)
-        start = as_letters(re.match(rf"(?:{LETTER})*", name)[0])
-        end = as_letters(re.search(rf"(?:{LETTER})*$", name)[0])
-        folder = wanted.rpartition("/")[0]
-        folder = as_letters(folder) if re.fullmatch(rf"(?:{LETTER})*", folder) else None
-        if len(start) >= len(end):
-            ranked, first = self.forward.get(folder, []), start.casefold()
-        else:
-            ranked, first = self.backward.get(folder, []), end.casefold()[::-1]
-        low = bisect_left(ranked, (first,))
-        high = bisect_left(ranked, (first + chr(0x10FFFF),))
+        start, start_of_name = (as_letters(re.match(LETTERS, text)[0]) for text in (wanted, name))
+        end = as_letters(re.search(f"{LETTERS}$", name)[0])[::-1]
+        ranges = []
+        for ranked, first in zip(self.ranked, (start, end, start_of_name)):
+            low = bisect_left(ranked, (first,))
+            ranges.append(ranked[low : bisect_left(ranked, (first + chr(0x10FFFF),))])
         parts = wanted.split("/")
-        found = (path for _, path in ranked[low:high])
+        found = (path for _, path in min(ranges, key=len))
         return sorted(path for path in found if matches(one_form(path).split("/"), parts))
 
 
-# a letter that stands for itself, is escaped ([*]), or may be small or a capital ([pP])
-LETTER = rf"[^*?\[\]]|\[[*?\[]\]|\[(?:{'|'.join(c + c.upper() for c in ascii_lowercase)})\]"
+# letters that stand for themselves, are escaped ([*]), or may be small or capitals ([pP])
+LETTERS = rf"(?:[^*?\[\]]|\[[*?\[]\]|\[(?:{'|'.join(c + c.upper() for c in ascii_lowercase)})\])*"
 
 
 def as_letters(escaped: str) -> str:
-    """The text that glob.escape, or any_case, made `escaped` of."""
-    return re.sub(r"\[(.)[A-Z]?\]", r"\1", escaped)
+    """The text, in small letters, that glob.escape, or any_case, made `escaped` of."""
+    return re.sub(r"\[(.)[A-Z]?\]", r"\1", escaped).casefold()
 
 
 def matches(path: list[str], wanted: list[str]) -> bool:

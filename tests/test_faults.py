@@ -246,12 +246,12 @@ def test_a_second_process_is_refused(tmp_path, trained, capsys):
 def test_a_file_that_vanishes_is_named(tmp_path, monkeypatch):
     phantoms(4, (16, 16)).save(tmp_path)
     names = sorted(path.name for path in (tmp_path / "images").iterdir())
-    read = data.open_image
+    read = data.read_image
 
     def vanishing(path):
         (tmp_path / "images" / names[2]).unlink(missing_ok=True)
         return read(path)
 
-    monkeypatch.setattr(data, "open_image", vanishing)
+    monkeypatch.setattr(data, "read_image", vanishing)
     with pytest.raises(ValueError, match=f"{names[2]} cannot be read as an image .*No such file"):
         PairFolder(tmp_path)

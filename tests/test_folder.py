@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from minipig.data.folder import PairFolder
-from minipig.data.images import grey_values, open_image, read_mask
+from minipig.data.images import read_image, read_mask
 
 
 def write(root, name="a.png", image=None, mask=None, **more):
@@ -170,10 +170,6 @@ def test_files_that_are_not_read_are_told(tmp_path):
     assert note.startswith(told)
 
 
-def read_image(path, channel=None):
-    return grey_values(path, open_image(path), channel)
-
-
 def tiff(path, values, **tags):
     """A TIFF of one strip, uncompressed; photometric, sample_format: of its tags 262 and 339."""
     height, width = values.shape
@@ -190,7 +186,7 @@ def test_a_tiff_whose_zero_is_white_is_read_as_a_viewer_shows_it(tmp_path, dtype
     stored = np.tile(np.linspace(0, 255, 16).round(), (12, 1)).astype(dtype) * dtype(factor)
     for photometric, left, right in ((1, 0, 1), (0, 1, 0)):
         tiff(tmp_path / "film.tif", stored, photometric=photometric)
-        image = read_image(tmp_path / "film.tif")
+        image, _ = read_image(tmp_path / "film.tif")
         assert image[0, 0] == left and image[0, -1] == right
 
 

@@ -6,14 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from minipig.data.files import write_png
-from minipig.data.images import (
-    OF_COLOURS,
-    ImageError,
-    grey_values,
-    in_colour,
-    open_image,
-    read_mask,
-)
+from minipig.data.images import OF_COLOURS, ImageError, open_image, read_image, read_mask
 from minipig.data.layouts import MASK_SUFFIXES, Layout, ends_as_asked, mask_pattern, mirrored
 
 LABELS = 16  # values in a mask of labels, at most; a blurred mask has more
@@ -55,8 +48,7 @@ def read_pair(
         if not (src / part).resolve().is_relative_to(src.resolve()):
             raise Unusable("a link to a file outside SRC; copy the file")
     try:
-        opened = open_image(src / path)
-        image = grey_values(src / path, opened, layout.channel)
+        image, coloured = read_image(src / path, layout.channel)
         parts, levels = zip(*(read_levels(src / mask, layout) for mask in masks))
     except ImageError as error:
         which = "image" if error.path == src / path else "mask"
@@ -75,7 +67,7 @@ def read_pair(
         raise Unusable(f"{reason}; --keep-healthy keeps such pairs", detail)
     if mask.all():
         raise Unusable(f"the mask is full; outline the lesion, or {remedy_if_full(layout)}")
-    return image, mask, in_colour(opened) and not layout.channel, list(levels)
+    return image, mask, coloured, list(levels)
 
 
 def remedy_if_full(layout: Layout) -> str:

@@ -7,15 +7,7 @@ import torch
 
 from minipig.data.doubts import Doubts, by
 from minipig.data.heartbeat import watched
-from minipig.data.images import (
-    SUFFIXES,
-    fit_into,
-    fit_mask,
-    grey_values,
-    in_colour,
-    open_image,
-    read_mask,
-)
+from minipig.data.images import SUFFIXES, fit_into, fit_mask, read_image, read_mask
 from minipig.data.manifest import one_form, read_patients
 from minipig.data.pairs import Pairs, hash_of
 from minipig.data.tree import folders_in
@@ -64,8 +56,7 @@ class PairFolder(Pairs):
         images, masks, sources, doubts = [], [], [], Doubts(size)
         for stem in watched(image_paths, f"reading {root.name}"):
             path = image_paths[stem]
-            opened = open_image(path)
-            image = grey_values(path, opened)
+            image, coloured = read_image(path)
             mask, levels = read_mask(mask_paths[stem])
             if image.shape != mask.shape:
                 sizes = f"{by(image.shape)} but {mask_paths[stem]} is {by(mask.shape)}"
@@ -77,7 +68,7 @@ class PairFolder(Pairs):
             sources.append(hash_of(image))
             images.append(fit_into(image, size, fill=image.min()))
             masks.append(fit_mask(mask, size))
-            doubts.see(image, in_colour(opened), mask, masks[-1], [levels])
+            doubts.see(image, coloured, mask, masks[-1], [levels])
 
         images, masks = np.stack(images)[:, None], np.stack(masks)[:, None]
         values = torch.from_numpy(images * 2 - 1)

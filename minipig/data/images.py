@@ -114,22 +114,25 @@ def in_colour(image: Image.Image) -> bool:
     return bool((values.max(2) - values.min(2)).max() > TRACE)
 
 
-def grey_values(path: Path, image: Image.Image, channel: str | None = None) -> np.ndarray:
-    """An image that `open_image` has read: (H, W) float32 in [0, 1].
+def read_image(path: Path, channel: str | None = None) -> tuple[np.ndarray, bool]:
+    """An image (H, W) float32 in [0, 1], and whether it has colours, which become luminance.
 
-    8 bits over 255, 16 bits over 65535. channel: the one of CHANNELS to take from colours; None:
-    their luminance. Raises ImageError.
+    8 bits over 255, 16 bits over 65535. channel: the one of CHANNELS to take from colours instead.
+    Raises ImageError.
     """
+    image = open_image(path)
     if image.mode.startswith("I"):  # 16 bits are I;16 or, from PGM, 32-bit integers
         values = np.asarray(image).astype(np.float32)
         if values.min() >= 0 and values.max() <= 65535:
-            return values / 65535
+            return values / 65535, False
     if image.mode.startswith(("I", "F")):
         remedy = "save it with 8 or 16 bits"
         raise ImageError(path, "has 32-bit or floating-point values", remedy)
     if channel and image.mode == "RGB":
-        return np.asarray(image.getchannel(CHANNELS.index(channel))).astype(np.float32) / 255
-    return np.asarray(image.convert("L")).astype(np.float32) / 255
+        grey = image.getchannel(CHANNELS.index(channel))
+    else:
+        grey = image.convert("L")
+    return np.asarray(grey).astype(np.float32) / 255, in_colour(image) and not channel
 
 
 def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minipig.data.files import write_atomically, write_png
+from minipig.data.files import write_png, write_table
 
 
 @dataclass
@@ -62,9 +61,8 @@ class Pairs:
         images = torch.cat([self.images, other.images])
         names, patients = self.names + other.names, self.patients + other.patients
         notes = list(dict.fromkeys(self.notes + other.notes))  # parts of one folder share notes
-        sources = []
-        if self.sources or other.sources:
-            sources = self.known_by() + other.known_by()
+        told = self.sources or other.sources
+        sources = self.known_by() + other.known_by() if told else []
         return Pairs(masks, images, names, patients, notes, sources)
 
     def save(self, root: str | Path) -> None:
@@ -76,9 +74,8 @@ class Pairs:
             write_png(root / "masks" / name, mask.astype(np.uint8) * 255)
         manifest = root / "manifest.csv"
         old = manifest.read_text(encoding="utf-8") if manifest.exists() else "name,patient\n"
-        rows = io.StringIO()
-        csv.writer(rows, lineterminator="\n").writerows(zip(self.names, self.patients))
-        write_atomically(manifest, (old + rows.getvalue()).encode())
+        rows = csv.reader(old.splitlines(keepends=True))
+        write_table(manifest, [*rows, *zip(self.names, self.patients)])
 
     def known_by(self) -> list[str]:
         """The sources, or a hash of each image: equal for equal images."""

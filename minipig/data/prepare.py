@@ -25,7 +25,7 @@ from minipig.data.convert import Unusable, read_pair, write_values
 from minipig.data.doubts import Doubts
 from minipig.data.files import claim_folder, write_figure, write_json, write_table
 from minipig.data.heartbeat import watched
-from minipig.data.images import fit_into, fit_mask, grey_values, open_image
+from minipig.data.images import fit_into, fit_mask, read_image
 from minipig.data.layouts import Layout
 from minipig.data.manifest import identity
 from minipig.data.pair_table import find_pairs, find_patients
@@ -88,11 +88,11 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
         for part in ("images", "masks"):
             (dst / part / name).unlink(missing_ok=True)
     write_table(dst / "manifest.csv", [COLUMNS, *rows])
-    whose = {who if who == name else identity(who) for name, who, _ in rows}
+    people = {who if who == name else identity(who) for name, who, _ in rows}
     least, median, most = np.quantile(doubts.areas, (0, 0.5, 1)).tolist()
     report = {
         "pairs": len(rows),
-        "patients": len(whose) if layout.patient or any(table.patients.values()) else None,
+        "patients": len(people) if layout.patient or any(table.patients.values()) else None,
         "left_out": dict(left_out),
         "details": details,
         "mask_area": {"least": least, "median": median, "most": most},
@@ -110,10 +110,9 @@ def contact_sheet(dst: Path, names: list[str]) -> Figure:
     chosen = [names[i] for i in places]
     images, masks = [], []
     for name in chosen:
-        image, mask = (open_image(dst / part / name) for part in ("images", "masks"))
-        image = grey_values(dst / name, image)
+        (image, _), (mask, _) = (read_image(dst / part / name) for part in ("images", "masks"))
         images.append(fit_into(image, THUMBNAIL, image.min()) * 2 - 1)
-        masks.append(fit_into(np.asarray(mask) / np.float32(255), THUMBNAIL, 0) * 2 - 1)
+        masks.append(fit_into(mask, THUMBNAIL, 0) * 2 - 1)
     masks, images = (torch.from_numpy(np.stack(part))[:, None] for part in (masks, images))
     return plot.pair_grid(masks, images, names=[Path(name).stem for name in chosen])
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 from minipig.data.images import CHANNELS, fit_mask, place_of
 
 DIM = 0.25  # of the largest possible value: all pixels of an image below it use two bits fewer
+FEW = 4  # pixels of a lesion that is small, and not a line
 GAIN = 0.1  # of their area, that lesions may gain or lose by resizing
 NARROW = 0.08  # of the possible range, which nearly all pixels of an image lie in
 
@@ -18,7 +19,7 @@ class Doubts:
 
     def __init__(self, size: tuple[int, int] | None):
         self.size = size
-        self.lost = self.thin = 0  # masks of which nothing, or nothing two pixels wide, is left
+        self.lost = self.thin = 0  # masks of which nothing, or a line one pixel wide, is left
         self.worn: list[tuple[int, int]] = []  # for each that loses half: the size that keeps it
         self.specks: list[int] = []  # lesions lost of each mask that keeps others
         self.before = self.after = 0.0  # the area of all lesions in pixels of this size
@@ -53,7 +54,8 @@ class Doubts:
                 self.worn.append(survives(mask, self.size))
             if lost := lesions_lost(mask, small):
                 self.specks.append(lost)
-            self.thin += not ndimage.binary_erosion(small, np.ones((2, 2))).any()
+            block = ndimage.binary_erosion(small, np.ones((2, 2)))
+            self.thin += bool(small.sum() > FEW and not block.any())
         self.shapes.add(small.shape)
         self.areas.append(float(small.mean()))
         self.coloured += coloured

@@ -7,12 +7,10 @@ import torch
 
 from minipig.data.doubts import Doubts, by
 from minipig.data.heartbeat import watched
-from minipig.data.images import SUFFIXES, fit_into, fit_mask, read_image, read_mask
+from minipig.data.images import KINDS, SUFFIXES, fit_into, fit_mask, read_image, read_mask
 from minipig.data.manifest import one_form, read_patients
 from minipig.data.pairs import Pairs, hash_of
 from minipig.data.tree import folders_in
-
-KINDS = " ".join(sorted(SUFFIXES))
 
 
 class PairFolder(Pairs):

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 SUFFIXES = {".png", ".tif", ".tiff", ".bmp", ".pgm", ".jpg", ".jpeg"}
+KINDS = " ".join(sorted(SUFFIXES))
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF tags: 0 is white; 2: a sign
 CHANNELS = ("red", "green", "blue")
 TRACE = 24  # of 255: how far the channels of a grey image may differ

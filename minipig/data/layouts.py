@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minipig.data.heartbeat import watched
-from minipig.data.images import SUFFIXES
+from minipig.data.images import KINDS, SUFFIXES
 from minipig.data.manifest import one_form
 from minipig.data.tree import Tree, any_case, find, folders_in
 
@@ -76,7 +76,7 @@ def images_and_masks(
     files = [path for path in find(src, any_case(layout.images)) if not (src / path).is_dir()]
     images = [path for path in files if Path(path).suffix.lower() in SUFFIXES]
     if others := sorted(set(files) - set(images)):
-        left_out[f"the ending is not {' '.join(sorted(SUFFIXES))}; convert the file"] = others
+        left_out[f"the ending is not {KINDS}; convert the file"] = others
     tree = Tree(src)
     masks_of = {
         path: find_masks(tree, path, layout) for path in watched(images, "looking for masks")

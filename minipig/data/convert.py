@@ -66,18 +66,15 @@ def read_pair(
             detail = f"its mask has the values {', '.join(map(str, values[:8]))}"
         raise Unusable(f"{reason}; --keep-healthy keeps such pairs", detail)
     if mask.all():
-        raise Unusable(f"the mask is full; outline the lesion, or {remedy_if_full(layout)}")
+        remedy = "give --label N of the lesions, if this is all background"
+        if layout.invert:
+            remedy = "leave --invert out, which makes black masks full"
+        elif layout.threshold is not None:
+            remedy = "correct --threshold"
+        elif layout.label is not None:
+            remedy = "correct --label"
+        raise Unusable(f"the mask is full; outline the lesion, or {remedy}")
     return image, mask, coloured, list(levels)
-
-
-def remedy_if_full(layout: Layout) -> str:
-    """What to change if a mask should not be full."""
-    if layout.invert:
-        return "leave --invert out, which makes black masks full"
-    for name in ("threshold", "label"):
-        if getattr(layout, name) is not None:
-            return f"correct --{name}"
-    return "give --label N of the lesions, if this is all background"
 
 
 def read_levels(path: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray]:

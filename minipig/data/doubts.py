@@ -49,13 +49,12 @@ class Doubts:
             area = area_at(mask, self.size)
             self.before += area
             self.after += small.sum()
-        if self.size and small.any():
-            if small.sum() < area / 2:
+            if 0 < small.sum() < area / 2:
                 self.worn.append(survives(mask, self.size))
-            if lost := lesions_lost(mask, small):
+            if small.any() and (lost := lesions_lost(mask, small)):
                 self.specks.append(lost)
-            block = ndimage.binary_erosion(small, np.ones((2, 2)))
-            self.thin += bool(small.sum() > FEW and not block.any())
+            blocks = ndimage.binary_erosion(small, np.ones((2, 2)))
+            self.thin += bool(small.sum() > FEW and not blocks.any())
         self.shapes.add(small.shape)
         self.areas.append(float(small.mean()))
         self.coloured += coloured

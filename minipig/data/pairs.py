@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minipig.data.files import write_png, write_table
+from minipig.data.files import write_atomically, write_png
 
 
 @dataclass
@@ -74,8 +75,9 @@ class Pairs:
             write_png(root / "masks" / name, mask.astype(np.uint8) * 255)
         manifest = root / "manifest.csv"
         old = manifest.read_text(encoding="utf-8") if manifest.exists() else "name,patient\n"
-        rows = csv.reader(old.splitlines(keepends=True))
-        write_table(manifest, [*rows, *zip(self.names, self.patients)])
+        rows = io.StringIO()
+        csv.writer(rows, lineterminator="\n").writerows(zip(self.names, self.patients))
+        write_atomically(manifest, (old + rows.getvalue()).encode())
 
     def known_by(self) -> list[str]:
         """The sources, or a hash of each image: equal for equal images."""

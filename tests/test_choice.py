@@ -10,10 +10,9 @@ from minipig.guider import NoisyPair, model_x_loss
 from minipig.schedule import Schedule
 from minipig.seeds import generator, seeded_network
 from minipig.training import choice
-from minipig.training.choice import CANDIDATES, WORTH, decided, told, tried
+from minipig.training.choice import CANDIDATES, WORTH, cache, decided, described, told, tried
 from minipig.training.loop import Training, fit
 from minipig.training.speed import Speed
-from minipig.training.trials import cache, described
 from minipig.unet import PRESETS, PairedUNet
 
 SHAPE = (8, (16, 16))

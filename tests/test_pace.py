@@ -1,5 +1,7 @@
 """A jump in the time of a step is told, once, and nothing else is."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -13,21 +15,27 @@ def two_threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
 
-def messages(seconds):
-    """What is told after each of these steps."""
-    now = [sum(seconds[:i]) for i in range(len(seconds) + 1)]
-    pace = Pace(iter(now).__next__)
-    return [pace.step() for _ in now]
+@pytest.fixture
+def messages(monkeypatch):
+    """messages(seconds): what is told after each of these steps."""
+
+    def told(seconds):
+        now = [sum(seconds[:i]) for i in range(len(seconds) + 1)]
+        monkeypatch.setattr(time, "perf_counter", iter(now).__next__)
+        pace = Pace()
+        return [pace.step() for _ in now]
+
+    return told
 
 
-def test_a_jump_is_told_once_with_both_times_and_the_remedy():
+def test_a_jump_is_told_once_with_both_times_and_the_remedy(messages):
     told = [m for m in messages([0.1] * 30 + [0.5] * 60) if m]
     assert len(told) == 1
     for words in ("0.5 s", "0.1 s", "fewer threads than 2", "OMP_NUM_THREADS=1"):
         assert words in told[0]
 
 
-def test_it_comes_when_steps_have_stayed_slow():
+def test_it_comes_when_steps_have_stayed_slow(messages):
     told = messages([0.1] * 30 + [0.5] * 60)
     first = next(i for i, message in enumerate(told) if message)
     slow = 30 + STEPS // 2 + 1  # most of the last steps
@@ -46,11 +54,11 @@ def test_it_comes_when_steps_have_stayed_slow():
     ],
     ids=["even", "a little slower", "single slow steps", "faster", "moments", "short steps"],
 )
-def test_nothing_else_is_told(seconds):
+def test_nothing_else_is_told(messages, seconds):
     assert not any(messages(seconds))
 
 
-def test_one_thread_waits_for_no_other(monkeypatch):
+def test_one_thread_waits_for_no_other(messages, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert not any(messages([0.1] * 30 + [0.5] * 60))
 

@@ -1,24 +1,30 @@
 """The number format and memory layout that train fastest here, found by trying them.
 
 What pays depends on the processor, the size of the images and the batch, so before a training each
-candidate takes a few steps. A second training of the same kind skips the trial (trials.py), and a
-resumed one goes on as it began (checkpoint.py). Results change by rounding only.
+candidate takes a few steps. What a trial has found is kept in the user's cache, so a second
+training of the same kind skips it, and a resumed one goes on as it began (checkpoint.py). Results
+change by rounding only.
 """
 
 import copy
+import json
+import os
 import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Callable
 
 import torch
 from torch import distributed, nn
 
+from minipig.data.files import locked, write_json
 from minipig.guider import NoisyPair
-from minipig.training.devices import free_memory, rank, wait_for_device
+from minipig.training.devices import free_memory, machine, rank, wait_for_device
 from minipig.training.speed import Speed, laid_out
-from minipig.training.trials import Seconds, described, keep, kept_trials
 from minipig.unet import PairedUNet
 
+Seconds = dict[str, float | None]  # of a step, by candidate; None: it cannot be taken here
 CANDIDATES = {
     "float32": dict(bfloat16=False, channels_last=False),
     "float32, channels last": dict(bfloat16=False, channels_last=True),
@@ -39,34 +45,27 @@ def decided(
     memory that is free would not hold what a step keeps. `net` and the random state stay as they
     are. Under torchrun the first process decides for all.
     """
-    decision = [None]
-    if rank()[0] == 0:
-        device = next(net.parameters()).device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            decision = [decide(speed, net, loss, pair, steps)]
-    if distributed.is_initialized():
-        distributed.broadcast_object_list(decision)
-    return decision[0]
-
-
-def decide(
-    speed: Speed, net: nn.Module, loss: Callable, pair: NoisyPair, steps: int
-) -> tuple[Speed, Seconds]:
-    """The same for one process."""
+    number, processes = rank()
+    most = -(-len(pair.x0) // (speed.accumulate * processes))  # pairs that are computed at once
     possible = [
         name
         for name, how in CANDIDATES.items()
         if all(getattr(speed, field) in (None, value) for field, value in how.items())
     ]
-    most = -(-len(pair.x0) // (speed.accumulate * rank()[1]))  # pairs that are computed at once
-    seconds = {}
-    if steps >= WORTH and len(possible) > 1:
-        seconds = tried(possible, net, loss, pair, most)
-    works = {name: value for name, value in seconds.items() if value is not None}
-    speed = replace(speed, **CANDIDATES[min(works, key=works.get, default=possible[0])])
-    if speed.recompute is None:
-        speed = replace(speed, recompute=too_large(net, loss, pair, most, speed.bfloat16))
-    return speed, seconds
+    worth = steps >= WORTH and len(possible) > 1
+    decision = [None]
+    if number == 0:
+        device = next(net.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            seconds = tried(possible, net, loss, pair, most) if worth else {}
+            works = {name: value for name, value in seconds.items() if value is not None}
+            speed = replace(speed, **CANDIDATES[min(works, key=works.get, default=possible[0])])
+            if speed.recompute is None:
+                speed = replace(speed, recompute=too_large(net, loss, pair, most, speed.bfloat16))
+        decision = [(speed, seconds)]
+    if distributed.is_initialized():
+        distributed.broadcast_object_list(decision)
+    return decision[0]
 
 
 def tried(
@@ -80,8 +79,35 @@ def tried(
     seconds = kept_trials().get(key, {})
     if again or not set(names) <= seconds.keys():
         seconds = trial(names, net, loss, pair, most)
-        keep(key, seconds)
+        with suppress(OSError), locked(cache(), wait=True):  # it may be impossible to write
+            kept = kept_trials()
+            write_json(cache(), kept | {key: kept.get(key, {}) | seconds})
     return {name: seconds[name] for name in names}
+
+
+def described(net: nn.Module, most: int, size: tuple[int, int]) -> str:
+    """The machine and the step, as the cache names them; `most` pairs are computed at once."""
+    here = machine(next(net.parameters()).device)
+    name = " ".join([here["name"], *here.get("bfloat16", [])])
+    weights = sum(w.numel() for w in net.parameters())
+    step = f"{type(net).__name__} of {weights} weights, {most} pairs of {size[0]}x{size[1]}"
+    return f"{name}, {here['threads']} threads, torch {here['torch']}: {step}"
+
+
+def cache() -> Path:
+    """The file of all trials."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(folder) / "minipig" / "speed.json"
+
+
+def kept_trials() -> dict[str, Seconds]:
+    """{machine and step: seconds} in the cache; empty without a file that can be read."""
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        kept = json.loads(cache().read_text())
+        for seconds in kept.values():
+            sum(value or 0.0 for value in seconds.values())  # raises if it is damaged
+        return kept
+    return {}
 
 
 def trial(names: list[str], net: nn.Module, loss: Callable, pair: NoisyPair, most: int) -> Seconds:

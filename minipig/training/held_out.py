@@ -93,17 +93,14 @@ class HeldOut:
                     remedy = f"restore it, or delete {checkpoint} to train again"
                     raise ValueError(f"{self.path} is missing; {remedy}")
                 if step not in self.losses and (step % every == 0 or step == progress.steps):
-                    self.add(step, self.measure(progress.average, batch), progress.average)
+                    self.losses[step] = self.measure(progress.average, batch)
+                    if self.best == step:
+                        state = progress.average.state_dict()
+                        self.weights = {k: w.to("cpu", copy=True) for k, w in state.items()}
+                    kept = {"data": self.data, "losses": self.losses, "weights": self.weights}
+                    save_checkpoint(self.path, kept)
                 latest = self.losses.get(step, latest)
                 yield replace(progress, held_out=latest)
-
-    def add(self, step: int, loss: float, average: nn.Module) -> None:
-        """Note the loss of a step; keep its weights if none is better."""
-        self.losses[step] = loss
-        if self.best == step:
-            self.weights = {k: w.to("cpu", copy=True) for k, w in average.state_dict().items()}
-        state = {"data": self.data, "losses": self.losses, "weights": self.weights}
-        save_checkpoint(self.path, state)
 
     def summary(self, last: int) -> str:
         """The loss at the last step and at the best, and whether it has turned between them."""

@@ -21,13 +21,11 @@ from minipig.data.pairs import Pairs
 from minipig.guider import Denoiser, NoisyPair
 from minipig.schedule import Schedule
 from minipig.seeds import generator
-from minipig.training.checkpoint import Checkpoint
-from minipig.training.choice import decided
+from minipig.training.checkpoint import Checkpoint, LossLog
+from minipig.training.choice import Seconds, decided
 from minipig.training.devices import rank
-from minipig.training.loss_log import LossLog
 from minipig.training.pace import Pace
 from minipig.training.speed import Speed, backward, check_parts, laid_out, prepared
-from minipig.training.trials import Seconds
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def fit(
     def names(step: int) -> list[str]:
         return [pairs.names[i] for i in batch_indices(len(pairs), training, step)]
 
-    losses = LossLog(progress.losses, every, names, training)
+    losses = LossLog(progress.losses, names, training.rate)
     settings = (asdict(training), pairs, schedule)
     with Checkpoint(checkpoint, *settings, progress, optimiser, losses).kept() as saved:
         if saved.resumed:
@@ -126,11 +124,14 @@ def fit(
             value = backward(network, loss, pair, speed)
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.clip)
             losses.add(step, value, norm)  # raises if not finite; a GPU's, before the next save
+            due = (step + 1) % every == 0 or step + 1 == training.steps
+            if due:
+                losses.read()
             with saved.update():
                 optimiser.step()
                 update_average(average, model, min(training.ema, (step + 1) / (step + 11)))
                 progress.step += 1
-            if losses.due(step):
+            if due:
                 saved.save()
             yield replace(progress)
 
@@ -180,13 +181,12 @@ def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
     It shows a progress bar in a terminal, and writes lines to a log.
     """
     quiet = True if rank()[0] > 0 else None
-    pace, heartbeat, new = Pace(), Heartbeat(label), True
+    pace, heartbeat = Pace(), Heartbeat(label)
     # closing: an interrupted training is saved
     with closing(steps), tqdm(desc=label, disable=quiet, leave=False) as bar:
-        for progress in steps:
-            if new and 1 < progress.step < progress.steps and not quiet:
+        for count, progress in enumerate(steps):
+            if count == 0 and 1 < progress.step < progress.steps and not quiet:
                 bar.write(f"{label}: goes on from step {progress.step}", file=sys.stderr)
-            new = False
             bar.total = progress.steps
             bar.update(progress.step - bar.n)
             on_cpu = next(progress.model.parameters()).device.type == "cpu"

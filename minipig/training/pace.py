@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from statistics import median
-from typing import Callable
 
 import torch
 
@@ -19,8 +18,7 @@ class Pace:
     another program has one of their cores, all wait for the one that shares it.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter):
-        self.clock = clock
+    def __init__(self):
         self.ends = deque(maxlen=STEPS + 1)
         self.fastest = float("inf")
         self.slow_since = None
@@ -28,7 +26,7 @@ class Pace:
 
     def step(self) -> str:
         """Call it after each step. Returns the message, once, when steps stay slow; else ""."""
-        now = self.clock()
+        now = time.perf_counter()
         self.ends.append(now)
         threads = torch.get_num_threads()
         if len(self.ends) <= STEPS or self.told or threads == 1:

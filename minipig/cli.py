@@ -423,7 +423,7 @@ def main(argv: list[str] | None = None) -> int:
         # file names may not be valid UTF-8; a log gets each line at once
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
-        from minipig.commands import run  # imports torch
+        from minipig.running import run  # imports torch
     except KeyboardInterrupt:
         print("minipig: stopped before it began", file=sys.stderr)
         return 130

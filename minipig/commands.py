@@ -1,11 +1,6 @@
-"""What each command of the command line does."""
+"""What each command of the command line does; running.py runs it, and explains its errors."""
 
 import argparse
-import io
-import os
-import re
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -26,23 +21,12 @@ from minipig.evidence.lab.runner import LAB, run_lab
 from minipig.evidence.lab.variants import enter
 from minipig.evidence.map.runner import run_causes, run_map
 from minipig.evidence.novelty import measure_novelty
-from minipig.evidence.report import Both, write_report
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.runner import run_table
 from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.extras.solvers import SOLVERS
 from minipig.training.config import SETTINGS, Config, load_data
-from minipig.training.devices import (
-    Terminated,
-    pick_device,
-    process_group,
-    rank,
-    several_processes,
-    tell_torchrun,
-    terminable,
-)
 from minipig.training.film import write_film
-from minipig.training.log import Lasting
 from minipig.training.run import load_pair, train_pair
 from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
 from minipig.training.speed import Speed, check_parts
@@ -246,69 +230,3 @@ COMMANDS = {
     "bench": bench,
     "course": course,
 }
-
-
-def explain(error: Exception, args: argparse.Namespace) -> str:
-    """One line: what is wrong and what to do. The package's own errors say both."""
-    if no_compiler(error, args):
-        return "--compile needs a C++ compiler (g++, or CXX); install one, or leave --compile out"
-    if isinstance(error, (MemoryError, RuntimeError)):
-        remedies = {"train": "give --accumulate 2 or more", "sample": "give a lower --batch"}
-        remedy = remedies.get(args.command, "free memory, or use a larger machine")
-        return f"out of memory; {remedy}, and repeat the command"
-    if isinstance(error, OSError) and error.errno is not None:  # a full disk, a read-only folder
-        place = error.filename or getattr(args, "out", None) or "the output folder"
-        out = {"prepare": "DST", "course": "FOLDER"}.get(args.command, "--out")
-        remedy = f"what was saved is kept: correct this or change {out}, and repeat the command"
-        return f"{place}: {error.strerror}; {remedy}"
-    return str(error).replace("\n", "\\n")  # a file's name may contain one
-
-
-def no_compiler(error: Exception, args: argparse.Namespace) -> bool:
-    """Whether torch.compile has found no compiler."""
-    return getattr(args, "compile", False) and "compiler" in str(error).lower()
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run the command of `args`, whose `line` is the whole command line; its exit status."""
-    with redirect_stdout(Lasting(sys.stdout)), redirect_stderr(Lasting(sys.stderr)):
-        return status(args)
-
-
-def status(args: argparse.Namespace) -> int:
-    """The exit status of the command, after one line if it has failed."""
-    try:
-        if several_processes() and args.command != "train":
-            only = "only train runs in several processes"
-            raise ValueError(f"{only}; start {args.command} without torchrun")
-        if getattr(args, "data", None) not in (None, "phantom"):
-            args.data = str(Path(args.data).resolve())  # one folder, however it is spelled
-            if getattr(args, "pairs", None) is not None:
-                raise ValueError("--pairs is a number of phantoms; leave it out with --data FOLDER")
-        if ".py:" in (getattr(args, "rule", None) or ""):
-            path, _, name = args.rule.rpartition(":")
-            args.rule = f"{Path(path).resolve()}:{name}"
-        device = pick_device(getattr(args, "device", None))
-        said = Both(sys.stdout, io.StringIO())
-        with terminable(), process_group(device), open(os.devnull, "w") as nowhere:
-            with redirect_stdout(nowhere if rank()[0] > 0 else said):  # process 0 prints
-                shown = COMMANDS[args.command](args, device)
-                if shown and rank()[0] == 0:
-                    name = args.command if args.command.startswith("table") else "report"
-                    path = write_report(shown, args.line, said.text.getvalue(), f"{name}.html")
-                    print(f"report: {path}")
-    except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
-        memory = re.search("out of memory|allocate memory", str(error))
-        if isinstance(error, RuntimeError) and not (memory or no_compiler(error, args)):
-            raise  # a defect, not the input
-        line = f"minipig: {explain(error, args)}"
-        if not tell_torchrun(line):
-            print(line, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        then = "repeat the same command to resume"
-        if args.command == "bench" and not (args.solvers or args.completions):
-            then = f"what was measured is in {args.out}"
-        print(f"minipig: stopped; {then}", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
-    return 0

@@ -15,9 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from minipig import commands, rules
+from minipig import commands, rules, running
 from minipig.cli import main, parser
-from minipig.commands import explain
 from minipig.data.files import load_checkpoint, save_checkpoint
 from minipig.data.folder import PairFolder
 from minipig.data.phantoms import phantoms
@@ -26,6 +25,7 @@ from minipig.evidence.lab import runner as lab
 from minipig.evidence.lab import variants
 from minipig.evidence.tables.protocol import Protocol
 from minipig.guider import model_x_loss
+from minipig.running import explain
 from minipig.training import curves
 from minipig.training import run as training_run
 from minipig.training.config import Config, load_data
@@ -149,7 +149,7 @@ def test_a_quick_demo_ends_with_samples_and_says_what_it_left_out(tmp_path, caps
 def test_an_option_beside_quick_is_kept(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(commands, "run_demo", lambda out, demo, device: asked.append(demo))
-    monkeypatch.setattr(commands, "write_report", lambda *_: tmp_path)
+    monkeypatch.setattr(running, "write_report", lambda *_: tmp_path)
     for line in ("--quick", "--quick --synthetic 7 --preset cpu --solver ddim --steps 9"):
         assert run("demo", *line.split(), "--out", tmp_path) == 0
     quick, mine = asked

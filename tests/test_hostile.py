@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minipig.cli import main
-from minipig.commands import explain
 from minipig.data.files import load_checkpoint
 from minipig.data.folder import PairFolder
+from minipig.running import explain
 from minipig.training.run import load_pair
 
 OFTEN = settings(

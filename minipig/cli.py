@@ -212,13 +212,8 @@ def sample(sub: Parser) -> None:
     number(sub, "-n", "how many pairs --out shall hold; those already there count", 64)
     option(sub, "--solver", "how to sample", "ddim", choices=SOLVERS)
     number(sub, "--sampling-steps", "from 1 to 1024", shown="256, 25 or 15, by the solver")
-    option(
-        sub,
-        "--rule",
-        "another, if trained alike as clean and sign are",
-        shown="the run's",
-        values=RULES | OWN,
-    )
+    what = "another, if trained alike as clean and sign are"
+    option(sub, "--rule", what, shown="the run's", values=RULES | OWN)
     number(sub, "--batch", "pairs at a time; fewer need less memory", 64)
     switch(sub, "--agreement", "also measure how well masks fit slices, with a trained segmenter")
     switch(sub, "--film", "also write film.gif, a pair coming out of noise")
@@ -251,12 +246,10 @@ def prepare(sub: Parser) -> None:
     what = "the one to use of colour images"
     option(sub, "--channel", what, shown="their luminance", choices=CHANNELS)
     size(sub, "pairs are fitted in", shown="as they are")
-    for name, what in (
-        ("--invert", "lesion is dark in the masks"),
-        ("--merge", "join an image's masks"),
-        ("--keep-healthy", "keep pairs whose mask has no lesion"),
-    ):
-        sub.add_argument(name, action="store_true", default=None, help=what)
+    switch(sub, "--invert", "lesion is dark in the masks")
+    switch(sub, "--merge", "join an image's masks")
+    switch(sub, "--keep-healthy", "keep pairs whose mask has no lesion")
+    sub.set_defaults(invert=None, merge=None, keep_healthy=None)  # not given: the layout's
 
 
 def phantoms(sub: Parser) -> None:

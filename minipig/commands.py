@@ -27,10 +27,9 @@ from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.extras.solvers import SOLVERS
 from minipig.training.config import SETTINGS, Config, load_data
 from minipig.training.film import write_film
-from minipig.training.run import load_pair, train_pair
+from minipig.training.run import load_pair, load_start, train_pair, weights_of
 from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
 from minipig.training.speed import Speed, check_parts
-from minipig.training.start import load_start, weights_of
 from minipig.worlds.verdict import BESIDE
 
 HOLDOUT = 0.1  # share of the patients that train keeps out

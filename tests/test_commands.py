@@ -29,8 +29,7 @@ from minipig.running import explain
 from minipig.training import curves
 from minipig.training import run as training_run
 from minipig.training.config import Config, load_data
-from minipig.training.run import load_pair
-from minipig.training.start import weights_of
+from minipig.training.run import load_pair, weights_of
 
 TINY = "--preset tiny --steps 3 --batch 2 --size 16".split()
 COSINE = "train --schedule cosine --preset tiny --size 16 --steps 6 --pairs 16 --device cpu".split()

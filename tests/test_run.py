@@ -17,8 +17,7 @@ from minipig.schedule import Schedule
 from minipig.training import curves, run
 from minipig.training.config import Config, load_data, network
 from minipig.training.curves import read_curves
-from minipig.training.run import load_pair, train_pair
-from minipig.training.start import load_start, weights_of
+from minipig.training.run import load_pair, load_start, train_pair, weights_of
 from minipig.unet import PairedUNet
 
 ROOT = Path(__file__).parent.parent

@@ -71,7 +71,6 @@ class Checkpoint:
     progress: Any
     optimiser: torch.optim.Optimizer
     losses: LossLog
-    resumed = False
     saved = 0  # the step in the file
 
     def __post_init__(self):
@@ -99,7 +98,6 @@ class Checkpoint:
     def keep_buffers(self) -> None:
         """Copy the batch statistics of a whole step; the next forward pass changes them."""
         self.buffers = [buffer.clone() for buffer in self.progress.model.buffers()]
-        self.whole = True
 
     @contextmanager
     def update(self):
@@ -108,7 +106,7 @@ class Checkpoint:
         If it fails all the same, nothing is saved.
         """
         with held_back():
-            self.whole = False
+            self.buffers = None  # while the step is not whole
             yield
             self.keep_buffers()
 
@@ -133,7 +131,7 @@ class Checkpoint:
 
     def save_whole_step(self) -> None:
         """After an interruption: write the last whole step, if it is not in the file."""
-        if not (self.writes and self.whole) or self.saved == self.progress.step:
+        if not self.writes or self.buffers is None or self.saved == self.progress.step:
             return
         self.losses.read()
         for buffer, before in zip(self.progress.model.buffers(), self.buffers):
@@ -155,7 +153,6 @@ class Checkpoint:
         self.began_in = state.get("speed", {})  # older checkpoints lack it
         self.progress.losses.extend(state["losses"])
         self.keep_buffers()
-        self.resumed = True
 
     def as_before(self, speed: Speed) -> Speed:
         """`speed`, whose open options are those that a resumed training began with."""
@@ -172,14 +169,13 @@ class Checkpoint:
     def check(self, state: dict) -> None:
         """Raise ValueError if the state is of other settings, pairs or schedule."""
         theirs = state["training"]
-        if theirs != self.training:
-            ours = self.training
+        ours = self.training
+        if theirs != ours:
             differ = [
-                f"{k} = {v}, not {ours.get(k)}" for k, v in theirs.items() if ours.get(k) != v
+                f"{k} = {v}, not {ours.get(k)}" for k, v in theirs.items() if v != ours.get(k)
             ]
-            raise ValueError(
-                f"{self.path} was made with {'; '.join(differ)}: use that, or another folder"
-            )
+            problem = f"{self.path} was made with {'; '.join(differ)}"
+            raise ValueError(f"{problem}: use that, or another folder")
         if state["data"] != self.data:
             problem = f"{self.path} was made from other pairs than those given now"
             raise ValueError(f"{problem}; give the former, or another folder")

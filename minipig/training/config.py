@@ -43,7 +43,7 @@ class Config:
     seed: int = 0
     schedule: str = "linear"
     keep: str = "last"  # or "best": the weights with the lowest loss on held-out patients
-    start: str = ""  # the hash of the weights (training.start.weights_of) that it goes on from
+    start: str = ""  # the hash of the weights (training.run.weights_of) that it goes on from
 
     def __post_init__(self):
         check_counts(1, pairs=self.pairs, steps=self.steps, batch=self.batch)

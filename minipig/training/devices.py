@@ -9,6 +9,7 @@ import time
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Callable
 
 import torch
 from torch import distributed
@@ -17,8 +18,7 @@ from torch import distributed
 def pick_device(name: str | None = None) -> torch.device:
     """The device asked for; by default cuda if there is one, else cpu.
 
-    Under torchrun each process gets its own GPU. Raises ValueError for a device
-    that this machine does not have.
+    Under torchrun each process gets its own GPU. Raises ValueError for one that is not here.
     """
     if name in (None, "cuda") and torch.cuda.is_available():
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if several_processes() else "cuda"
@@ -139,40 +139,39 @@ def tell_torchrun(line: str) -> bool:
     return True
 
 
+@contextmanager
+def handled(handler: Callable, *signals: signal.Signals):
+    """Let `handler` have these signals inside this block; only the main thread may."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {each: signal.signal(each, handler) for each in signals}
+    try:
+        yield
+    finally:
+        for each, its_own in before.items():
+            signal.signal(each, its_own)
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, by which a cluster ends a job: what Ctrl-C would save is saved."""
 
 
-@contextmanager
 def terminable():
-    """Make SIGTERM raise Terminated while this block runs."""
-    if threading.current_thread() is not threading.main_thread():  # only it may
-        yield
-        return
+    """A block in which SIGTERM raises Terminated."""
 
     def stop(*_):
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return handled(stop, signal.SIGTERM)
 
 
 @contextmanager
 def held_back():
     """Hold SIGINT and SIGTERM back until the end of this block, which is not left half done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     came = []
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in signals}
     try:
-        yield
+        with handled(lambda number, _: came.append(number), signal.SIGINT, signal.SIGTERM):
+            yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
         if came:
             signal.raise_signal(came[0])

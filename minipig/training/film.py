@@ -1,6 +1,5 @@
 """A film of one pair coming out of noise: a GIF for a web page, a player for a notebook."""
 
-import io
 import re
 from pathlib import Path
 
@@ -9,15 +8,12 @@ import torch
 from matplotlib.animation import FuncAnimation
 from PIL import Image, ImageSequence
 
-from minipig.data.files import write_atomically
 from minipig.plot import show_slice
 from minipig.sampler import PairModel, State
 from minipig.training.sampling import first_states
 
 FRAMES, GREYS = 13, 32  # at most; of 128x128 more of either would be above 1 MB
 SHOWN, LAST = 250, 2500  # milliseconds of a frame, and of the last
-
-
 ICONS = {  # of matplotlib's player, as characters
     "minus": "−",
     "fast-backward": "⏮",
@@ -82,16 +78,14 @@ def write_film(
     walk = first_states(1, pair, size, steps, seed, device, solver)
     wanted = {round(step) for step in torch.linspace(1, steps, min(FRAMES, steps)).tolist()}
     states = [state for step, state in enumerate(walk, start=1) if step in wanted]
-    whole = path.with_name(f".{path.name}")
-    film(states).save(whole, "pillow")
-    with Image.open(whole) as large:
+    part = path.with_name(f".{path.name}")
+    film(states).save(part, "pillow")
+    with Image.open(part) as large:
         frames = [
             frame.convert("L").quantize(GREYS, dither=Image.Dither.NONE)
             for frame in ImageSequence.Iterator(large)
         ]
-    whole.unlink()
     times = [SHOWN] * (len(frames) - 1) + [LAST]
-    content = io.BytesIO()
     first, *others = frames
-    first.save(content, "GIF", save_all=True, append_images=others, duration=times, loop=0)
-    write_atomically(path, content.getvalue())
+    first.save(part, "GIF", save_all=True, append_images=others, duration=times, loop=0)
+    part.replace(path)

@@ -103,7 +103,7 @@ def fit(
     losses = LossLog(progress.losses, names, training.rate)
     settings = (asdict(training), pairs, schedule)
     with Checkpoint(checkpoint, *settings, progress, optimiser, losses).kept() as saved:
-        if saved.resumed:
+        if progress.step > 0:  # resumed
             yield replace(progress)  # a copy, whose step stays as it is
         model.train()
         speed = saved.as_before(speed)
@@ -195,7 +195,7 @@ def finish(steps: Iterator[Progress], label: str = "training") -> Progress:
             losses = {"loss": progress.recent} if progress.losses else {}
             if progress.held_out is not None:
                 losses["held-out"] = progress.held_out
-            if not quiet and (line := heartbeat.step(progress.step, progress.steps, losses)):
+            if line := heartbeat.step(progress.step, progress.steps, losses):
                 print(line, file=sys.stderr, flush=True)
             if progress.step % 20 == 0:
                 bar.set_postfix({name: f"{value:.4f}" for name, value in losses.items()})

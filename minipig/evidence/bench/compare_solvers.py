@@ -19,9 +19,8 @@ from minipig.evidence.tables.table1 import independent_phantoms
 from minipig.evidence.tables.text import columns
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel, sample
-from minipig.training.run import load_pair
+from minipig.training.run import load_pair, weights_of
 from minipig.training.sampling import sample_folder
-from minipig.training.start import weights_of
 
 # the first is the reference; dpm++2m-100 is close to the limit of short steps
 CASES = {

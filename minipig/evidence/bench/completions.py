@@ -39,8 +39,7 @@ from minipig.seeds import SampleNoise
 from minipig.segmentation import predict
 from minipig.training.config import Config, load_data, network
 from minipig.training.loop import Training, finish, fit
-from minipig.training.run import load_pair
-from minipig.training.start import weights_of
+from minipig.training.run import load_pair, weights_of
 
 TRAINING = 6002  # the seed of what is trained here
 MASKS_A_SLICE = 8  # in an ensemble

@@ -5,8 +5,8 @@ import torch
 
 from minipig.data.files import load_checkpoint
 from minipig.data.phantoms import phantoms
-from minipig.training.checkpoint import LossLog
 from minipig.training.loop import Training, fit
+from minipig.training.loss_log import LossLog
 
 TRAINING = Training(steps=80, batch=4, warmup=5, mirror=True, seed=3)
 PAIRS = phantoms(4, (16, 16))
@@ -15,7 +15,7 @@ PAIRS = phantoms(4, (16, 16))
 @pytest.fixture
 def late(monkeypatch):
     """The branch of a GPU, whose results are not waited for."""
-    monkeypatch.setattr("minipig.training.checkpoint.waits_for_results", lambda device: False)
+    monkeypatch.setattr("minipig.training.loss_log.waits_for_results", lambda device: False)
 
 
 def run(net, loss, path=None, every=200):

@@ -1,60 +1,20 @@
-"""The state of a training: saved in a file as it goes and on interruption, and resumed exactly.
+"""The state of a training: saved in a file as it goes and on interruption, and resumed exactly."""
 
-Its losses are left on the device until they are read, and checked when they are.
-"""
-
-import math
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
 
 import torch
-from torch import Tensor
 
 from minipig.data.files import load_checkpoint, locked, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.schedule import Schedule
-from minipig.training.devices import held_back, rank, waits_for_results
+from minipig.training.devices import held_back, rank
+from minipig.training.loss_log import LossLog
 from minipig.training.speed import Speed
 
 KEYS = {"training", "data", "step", "losses", "model", "average", "optimiser"}
-
-
-@dataclass
-class LossLog:
-    """Losses and gradient norms: read after each step on a CPU, before each save on a GPU.
-
-    values: the list they are appended to; names(step): the pairs of a batch, and rate: the learning
-    rate, both for an error.
-    """
-
-    values: list[float]
-    names: Callable[[int], list[str]]
-    rate: float
-    unread: list[tuple[int, Tensor]] = field(default_factory=list)
-
-    def add(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        """Take the loss and the gradient's norm of a step; raises FloatingPointError as `read`."""
-        self.unread.append((step, torch.stack([loss, norm])))
-        if waits_for_results(loss.device):
-            self.read()
-
-    def read(self) -> None:
-        """Append what is on the device; raises FloatingPointError if a value is not finite."""
-        unread, self.unread = self.unread, []
-        for step, both in unread:
-            loss, norm = both.tolist()
-            self.values.append(loss)
-            if not math.isfinite(loss + norm):
-                names = self.names(step)
-                batch = ", ".join(names[:8])
-                more = f" and {len(names) - 8} others" if len(names) > 8 else ""
-                raise FloatingPointError(
-                    f"the loss is {loss} and the gradient's norm {norm} at step {step + 1}, "
-                    f"on {batch}{more}; "
-                    f"start again in another folder with a rate below {self.rate:.2g}"
-                )
 
 
 @dataclass

@@ -21,9 +21,10 @@ from minipig.data.pairs import Pairs
 from minipig.guider import Denoiser, NoisyPair
 from minipig.schedule import Schedule
 from minipig.seeds import generator
-from minipig.training.checkpoint import Checkpoint, LossLog
+from minipig.training.checkpoint import Checkpoint
 from minipig.training.choice import Seconds, decided
 from minipig.training.devices import rank
+from minipig.training.loss_log import LossLog
 from minipig.training.pace import Pace
 from minipig.training.speed import Speed, backward, check_parts, laid_out, prepared
 

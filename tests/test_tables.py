@@ -410,10 +410,12 @@ def test_a_damaged_record_is_named(tmp_path):
 
 def test_a_unit_made_under_another_key_is_made_anew(tmp_path):
     records = Records(tmp_path / "r.json")
-    assert records.make("a", digest({"x": 1}), lambda: {"value": 1})["value"] == 1
-    assert records.make("a", digest({"x": 1}), lambda: pytest.fail("made twice"))["value"] == 1
-    assert records.make("a", digest({"x": 2}), lambda: {"value": 2})["value"] == 2
-    assert set(records.units["a"]) == {"key", "commit", "seconds", "value"}
+    for x in (1, 2):
+        assert records.find("a", digest({"x": x})) is None
+        with records.making("a", digest({"x": x})) as record:
+            record["value"] = x
+        assert records.find("a", digest({"x": x})) == record
+    assert list(records.units["a"]) == ["key", "commit", "seconds", "value"]
     assert Records(tmp_path / "r.json").units["a"]["value"] == 2
     assert digest({"x": 1, "y": 2}) == digest({"y": 2, "x": 1}) != digest({"x": 1, "y": 3})
 
@@ -421,8 +423,16 @@ def test_a_unit_made_under_another_key_is_made_anew(tmp_path):
 def test_two_processes_on_one_fold_keep_each_others_records(tmp_path):
     path = tmp_path / "r.json"
     one, two = Records(path), Records(path)
-    one.make("a", "k", lambda: two.make("b", "k", lambda: {"value": 2}) and {"value": 1})
-    assert {name: unit["value"] for name, unit in Records(path).units.items()} == {"a": 1, "b": 2}
+    with one.making("a", "k"), two.making("b", "k"):
+        pass
+    assert Records(path).units.keys() == {"a", "b"}
+
+
+def test_what_fails_is_not_recorded(tmp_path):
+    records = Records(tmp_path / "r.json")
+    with pytest.raises(KeyboardInterrupt), records.making("a", "k"):
+        raise KeyboardInterrupt
+    assert records.units == {} and not records.path.exists()
 
 
 def write_records(path, mine):

@@ -1,9 +1,7 @@
 """The trained verdict: a variant's networks, its samples and their worth, for each seed."""
 
-from functools import partial
 from statistics import median_low
 
-from minipig.data.pairs import Pairs
 from minipig.evidence.judge import score_pairs, train_segmenter
 from minipig.evidence.lab.ranking import EACH
 from minipig.evidence.lab.variants import VARIANTS
@@ -40,17 +38,19 @@ def alone(experiment: Experiment, fold: Fold, source: str) -> dict:
     """The scores on fresh phantoms of a segmenter trained on a variant's samples alone."""
     p = experiment.protocol
     unit = alone_unit(experiment, fold, source)
+    records = experiment.records[fold.number]
+    if record := records.find(*unit):
+        return record
     checkpoint = experiment.checkpoint_path(fold, *unit)
-
-    def work(pairs: Pairs) -> dict:
-        settings = (p.segmenter_steps, p.segmenter_batch, p.segmenter_rate)
-        training = Training(*settings, seed=fold.number)
-        label = f"seed {fold.number}: segmenter on {source}"
+    pairs = experiment.samples(fold, source, p.measured)
+    settings = (p.segmenter_steps, p.segmenter_batch, p.segmenter_rate)
+    training = Training(*settings, seed=fold.number)
+    label = f"seed {fold.number}: segmenter on {source}"
+    with records.making(*unit) as record:
         net = train_segmenter(pairs, training, experiment.device, checkpoint, label)
-        return score_pairs(net, fresh_test(p))
-
-    pairs = partial(experiment.samples, fold, source, p.measured)
-    return experiment.records[fold.number].make(*unit, work, checkpoint=checkpoint, pairs=pairs)
+        record |= score_pairs(net, fresh_test(p))
+    checkpoint.unlink()
+    return record
 
 
 def trained_rows(experiment: Experiment, solver: str) -> dict[str, dict]:

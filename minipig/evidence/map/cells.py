@@ -1,7 +1,6 @@
 """Experiments on phantoms of several seeds; each seed is a replica with patients of its own."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,7 +8,6 @@ from tqdm import tqdm
 
 from minipig.data.checks import held_out
 from minipig.data.files import claim_folder
-from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import metrics
 from minipig.evidence.judge import pair_agreement
@@ -64,10 +62,17 @@ def quality(experiment: Experiment, fold: Fold, method: str) -> dict:
     phantoms.
     """
     p = experiment.protocol
+    unit = quality_unit(experiment, fold, method)
+    records = experiment.records[fold.number]
+    if record := records.find(*unit):
+        return record
     fresh = phantoms(len(fold.train), p.size, held_out("table1-unknown", fold.number))
-
-    def work(pairs: Pairs) -> dict:
-        losses = {}
+    pairs = experiment.samples(fold, method, p.measured)
+    with records.making(*unit) as record:
+        record["agreement"] = pair_agreement(load_judge(experiment, None), pairs)
+        images = (pairs.images, fold.train.images, fresh.images)
+        record["nearer"] = metrics.share_nearer(*images)
+        losses = record["losses"] = {}
         for name in experiment.methods[method].networks:
             kind = experiment.networks[name]
             parents = [experiment.network(fold, parent) for parent in kind.parents]
@@ -76,15 +81,7 @@ def quality(experiment: Experiment, fold: Fold, method: str) -> dict:
             unsaved = experiment.work / "no file"
             measured = HeldOut(unseen, known, kind.loss, unsaved, p.noise_schedule, guider)
             losses[name] = measured.measure(experiment.network(fold, name), BATCH)
-        return {
-            "agreement": pair_agreement(load_judge(experiment, None), pairs),
-            "nearer": metrics.share_nearer(pairs.images, fold.train.images, fresh.images),
-            "losses": losses,
-        }
-
-    unit = quality_unit(experiment, fold, method)
-    pairs = partial(experiment.samples, fold, method, p.measured)
-    return experiment.records[fold.number].make(*unit, work, pairs=pairs)
+    return record
 
 
 def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> None:

@@ -5,7 +5,6 @@ may be deleted: what is needed later is made again.
 """
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -101,8 +100,8 @@ class Experiment:
             if not records.find(f"network/{name}", key):  # several RESULTS may share one WORK
                 records.save(f"network/{name}", saved["record"])
         else:
-            work = partial(self.train, fold, name, net, parents, seed, checkpoint)
-            record = records.make(f"network/{name}", key, work, again=True)
+            with records.making(f"network/{name}", key) as record:
+                record |= self.train(fold, name, net, parents, seed, checkpoint)
             save_checkpoint(path, {"weights": net.state_dict(), "record": record})
             checkpoint.unlink()
         return net.to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -162,28 +161,23 @@ class Experiment:
         masks, images = saved_samples(path)
         before = len(images)
         networks = [self.network(fold, name) for name in method.networks]
-
-        def work() -> dict:
-            x0 = fold.train[:][0]
-            label = f"fold {fold.number}: drawing {source}"
-            with tqdm(total=n, initial=before, desc=label, disable=None, leave=False) as bar:
-                while len(images) < n:
-                    numbers = range(len(images), min(len(images) + BATCH[self.device.type], n))
-                    noise = SampleNoise(p.folds * p.seed + fold.number, numbers, self.device)
-                    given = x0[[i % len(x0) for i in numbers]].to(self.device)
-                    how = (method.solver, method.steps, method.eta)
-                    x, y = method.draw(
-                        *networks, Batch(noise, p.size, given, p.noise_schedule, *how)
-                    )
-                    masks.extend((torch.zeros_like(y) if x is None else x).cpu() > 0)
-                    images.extend(((y + 1) * 127.5).round().clamp(0, 255).byte().cpu())
-                    saved = {"masks": torch.stack(masks), "images": torch.stack(images)}
-                    save_checkpoint(path, saved)
-                    bar.update(len(numbers))
-            return {"drawn": n - before}
-
+        x0 = fold.train[:][0]
+        label = f"fold {fold.number}: drawing {source}"
+        bar = tqdm(total=n, initial=before, desc=label, disable=None, leave=False)
         unit = (f"samples/{source}", self.samples_key(fold, source))
-        self.records[fold.number].make(*unit, work, again=True)
+        with bar, self.records[fold.number].making(*unit) as record:
+            while len(images) < n:
+                numbers = range(len(images), min(len(images) + BATCH[self.device.type], n))
+                noise = SampleNoise(p.folds * p.seed + fold.number, numbers, self.device)
+                given = x0[[i % len(x0) for i in numbers]].to(self.device)
+                how = (method.solver, method.steps, method.eta)
+                x, y = method.draw(*networks, Batch(noise, p.size, given, p.noise_schedule, *how))
+                masks.extend((torch.zeros_like(y) if x is None else x).cpu() > 0)
+                images.extend(((y + 1) * 127.5).round().clamp(0, 255).byte().cpu())
+                saved = {"masks": torch.stack(masks), "images": torch.stack(images)}
+                save_checkpoint(path, saved)
+                bar.update(len(numbers))
+            record["drawn"] = n - before
 
 
 def saved_samples(path: Path) -> tuple[list[Tensor], list[Tensor]]:

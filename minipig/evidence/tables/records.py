@@ -8,12 +8,11 @@ import hashlib
 import json
 import subprocess
 import time
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Callable
 
 from minipig.data.files import locked, write_json
-from minipig.data.pairs import Pairs
 
 PACKAGE = Path(__file__).parents[2]
 
@@ -60,35 +59,17 @@ class Records:
         record = self.units.get(name)
         return record if record and record["key"] == key else None
 
-    def make(
-        self,
-        name: str,
-        key: str,
-        work: Callable[..., dict],
-        again: bool = False,
-        checkpoint: Path | None = None,
-        pairs: Callable[[], Pairs] | None = None,
-    ) -> dict:
-        """The record `name`. Call work() if it is missing or `again` is set, and save the result.
-
-        Seconds and commit are added to it. pairs: work(pairs()) is called instead, and the seconds
-        of pairs() do not count. The checkpoint of a finished training is deleted.
-        """
-        if (record := self.find(name, key)) and not again:
-            return record
-        given = [pairs()] if pairs else []
-        code = commit()
+    @contextmanager
+    def making(self, name: str, key: str):
+        """The record `name` for this block to fill in; saved after it, with the block's seconds."""
+        record = {"key": key, "commit": commit(), "seconds": 0.0}
         start = time.monotonic()
-        made = work(*given)
-        seconds = round(time.monotonic() - start, 1)
-        record = self.save(name, {"key": key, "commit": code, "seconds": seconds} | made)
-        if checkpoint:
-            checkpoint.unlink()
-        return record
+        yield record
+        record["seconds"] = round(time.monotonic() - start, 1)
+        self.save(name, record)
 
-    def save(self, name: str, record: dict) -> dict:
-        """Write `record` into the file as `name`, and return it."""
+    def save(self, name: str, record: dict) -> None:
+        """Write `record` into the file as `name`."""
         with locked(self.path, wait=True):
             self.units = self.read() | {name: record}  # another process may have added records
             write_json(self.path, self.units)
-        return record

@@ -154,40 +154,38 @@ def measure_unit(experiment: Experiment, fold: Fold, source: str) -> tuple[str, 
 def measure(experiment: Experiment, fold: Fold, source: str) -> dict:
     """The record of a source: distances, diversity, copying, and, if it has masks, agreement."""
     p = experiment.protocol
+    unit = measure_unit(experiment, fold, source)
+    records = experiment.records[fold.number]
+    before = records.find(*unit)
+    if before and ("fd_mirrored" in before or not p.phantom):  # older ones have fewer values
+        return before
+    pairs = source_pairs(experiment, fold, source)
     copies = source == "training"
     known = None if p.phantom else fold  # the fold of the judge and of the true features
-
-    def work(pairs: Pairs) -> dict:
-        found = {}
-        masked = bool(pairs.masks.any())
+    masked = bool(pairs.masks.any())
+    with records.making(*unit) as record:
         sets = feature_sets(experiment, pairs, masked)
         if p.phantom:
-            found |= by_direction(experiment, sets)
+            record |= by_direction(experiment, sets)
         for name, values in sets.items():
             scale = feature_scales(experiment).get(name, 1)  # plain features have different units
             real = true_features(experiment, known)[name] / scale
             values = values / scale
-            found[name] = metrics.frechet_distance(values, real)
+            record[name] = metrics.frechet_distance(values, real)
             if name == "fd":
                 distance = partial(metrics.frechet_distance, features_b=real)
-                found["kd"] = metrics.kernel_distance(values, real)
-                found["fd_interval"] = metrics.bootstrap_interval(distance, values, seed=0)
+                record["kd"] = metrics.kernel_distance(values, real)
+                record["fd_interval"] = metrics.bootstrap_interval(distance, values, seed=0)
         images = (pairs.images, fold.train.images)
         if p.phantom and not copies:
             fresh = phantoms(len(fold.train), p.size, held_out("table1-unknown", fold.number))
-            found["nearer"] = metrics.share_nearer(*images, fresh.images)
+            record["nearer"] = metrics.share_nearer(*images, fresh.images)
         elif not copies:  # there are fewer fresh slices than training slices
-            found["neighbour"] = metrics.neighbour_ratio(*images, fold.test.images)
+            record["neighbour"] = metrics.neighbour_ratio(*images, fold.test.images)
         if masked:
             # the judge of real data is trained on the training pairs, so it is tested on others
             judged = fold.test if copies and not p.phantom else pairs
-            found["agreement"] = pair_agreement(load_judge(experiment, known), judged)
+            record["agreement"] = pair_agreement(load_judge(experiment, known), judged)
             shapes = features.mask_statistics(pairs.masks)
-            found["masks"] = {"mean": shapes.mean(0).tolist(), "spread": shapes.std(0).tolist()}
-        return found
-
-    unit = measure_unit(experiment, fold, source)
-    pairs = partial(source_pairs, experiment, fold, source)
-    records = experiment.records[fold.number]
-    older = p.phantom and "fd_mirrored" not in (records.find(*unit) or {})  # it had fewer values
-    return records.make(*unit, work, again=older, pairs=pairs)
+            record["masks"] = {"mean": shapes.mean(0).tolist(), "spread": shapes.std(0).tolist()}
+    return record

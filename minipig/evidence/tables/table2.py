@@ -42,12 +42,15 @@ def segment(experiment: Experiment, fold: Fold, source: str, n: int, seed: int) 
     """The record of one segmenter. All take equal steps; equal seeds start with equal weights."""
     p = experiment.protocol
     unit = segment_unit(experiment, fold, source, n, seed)
+    records = experiment.records[fold.number]
+    if record := records.find(*unit):
+        return record
     checkpoint = experiment.checkpoint_path(fold, *unit)
-
-    def work(pairs: Pairs) -> dict:
-        own_seed = (p.seed * p.folds + fold.number) * p.segmenter_seeds + seed
-        training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, seed=own_seed)
-        label = f"fold {fold.number}: segmenter {seed} on {row_name(source, n)}"
+    pairs = training_set(experiment, fold, source, n)
+    own_seed = (p.seed * p.folds + fold.number) * p.segmenter_seeds + seed
+    training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, seed=own_seed)
+    label = f"fold {fold.number}: segmenter {seed} on {row_name(source, n)}"
+    with records.making(*unit) as record:
         if source.endswith("-first"):  # then a third of the steps on real pairs
             last = replace(training, steps=p.segmenter_steps // 3)
             first = replace(training, steps=p.segmenter_steps - last.steps)
@@ -56,8 +59,8 @@ def segment(experiment: Experiment, fold: Fold, source: str, n: int, seed: int) 
             net = train_segmenter(fold.train, last, experiment.device, build=partial(deepcopy, net))
         else:
             net = train_segmenter(pairs, training, experiment.device, checkpoint, label)
-        found = score_pairs(net, fold.test)
-        return found | {"fresh": score_pairs(net, fresh_test(p))} if p.phantom else found
-
-    pairs = partial(training_set, experiment, fold, source, n)
-    return experiment.records[fold.number].make(*unit, work, checkpoint=checkpoint, pairs=pairs)
+        record |= score_pairs(net, fold.test)
+        if p.phantom:
+            record["fresh"] = score_pairs(net, fresh_test(p))
+    checkpoint.unlink()
+    return record

@@ -19,7 +19,8 @@ from minipig.evidence.demo import Demo, run_demo
 from minipig.evidence.judge import measure_agreement, train_judge
 from minipig.evidence.lab.runner import LAB, run_lab
 from minipig.evidence.lab.variants import enter
-from minipig.evidence.map.runner import run_causes, run_map
+from minipig.evidence.map.causes import run_causes
+from minipig.evidence.map.patients import run_map
 from minipig.evidence.novelty import measure_novelty
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.runner import run_table

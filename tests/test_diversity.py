@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minipig.evidence.diversity import diversity
+from minipig.evidence.metrics import diversity
 
 
 def test_points_counted_by_hand():

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from minipig.evidence.lab import runner as lab
-from minipig.evidence.lab.ranking import EACH, ranked, show
+from minipig.evidence.lab.ranking import EACH, ranked, show, trained_rows
 from minipig.evidence.lab.runner import run_lab
-from minipig.evidence.lab.trained import trained_rows
 from minipig.evidence.lab.variants import LAB_NETWORKS, VARIANTS, enter
 from minipig.evidence.methods.batch import Batch
 from minipig.evidence.methods.registry import NETWORKS

@@ -11,10 +11,16 @@ from scipy import stats
 from minipig.data.phantoms import phantoms
 from minipig.evidence.judge import score_pairs
 from minipig.evidence.map import causes, patients
-from minipig.evidence.map.causes import CAUSES, SETUPS, cells, effects, effects_text
-from minipig.evidence.map.drawing import map_figure
-from minipig.evidence.map.patients import GENERATORS, PATIENTS, gains, judged, map_text
-from minipig.evidence.map.runner import run_causes, run_map
+from minipig.evidence.map.causes import CAUSES, SETUPS, cells, effects, effects_text, run_causes
+from minipig.evidence.map.patients import (
+    GENERATORS,
+    PATIENTS,
+    gains,
+    judged,
+    map_figure,
+    map_text,
+    run_map,
+)
 from minipig.evidence.methods import told
 from minipig.evidence.methods.batch import Batch
 from minipig.evidence.methods.classical import augment

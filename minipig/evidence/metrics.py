@@ -1,10 +1,11 @@
-"""Distances of feature sets (used by evidence/tables/table1.py), measures of copying, intervals."""
+"""Distances and diversity of feature sets (used by tables/table1.py), copying, intervals."""
 
 from typing import Callable
 
 import numpy as np
 import torch
 from scipy import stats
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from minipig.worlds.gaussian import wasserstein_2
@@ -82,6 +83,30 @@ def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
         return (k.sum() - np.trace(k)) / (n * (n - 1))  # no sample is compared with itself
 
     return float(within(a) + within(b) - 2 * kernel(a, b).mean())
+
+
+def diversity(samples: np.ndarray, real: np.ndarray, k: int = 5) -> dict[str, float]:
+    """Precision, recall and coverage of features (N, D) beside real ones (M, D), each in [0, 1].
+
+    Around each point of a set lies a ball that reaches to its k-th nearest neighbour in that set.
+    precision: share of samples in the ball of a real point; recall: share of real points in the
+    ball of a sample (Kynkäänniemi et al. 2019, arXiv 1904.06991); coverage: share of real points
+    whose own ball holds a sample (Naeem et al. 2020, arXiv 2002.09797). All depend on N and M, so
+    compare sets of equal size, with the values of fresh real samples. Raises ValueError unless the
+    sets have equal D, and N, M > k.
+    """
+    samples, real = checked_features(samples, real)
+    if min(len(samples), len(real)) <= k:
+        few = f"there are {len(samples)} and {len(real)}"
+        raise ValueError(f"{k=} needs sets of more than {k} points; {few}")
+    apart = cdist(samples, real)
+    # of each point to its k-th nearest other point; the nearest of all is the point itself
+    around_sample, around_real = (np.sort(cdist(a, a), axis=1)[:, k] for a in (samples, real))
+    return {
+        "precision": float((apart <= around_real).any(1).mean()),
+        "recall": float((apart <= around_sample[:, None]).any(0).mean()),
+        "coverage": float((apart.min(0) <= around_real).mean()),
+    }
 
 
 def checked_features(features_a: np.ndarray, features_b: np.ndarray) -> list[np.ndarray]:

@@ -1,14 +1,107 @@
-"""The rows of the lab, best first, and as text; runner.py explains their keys."""
+"""The rows of the lab: trained and measured for each seed, ranked, and as text.
+
+runner.py explains their keys.
+"""
+
+from statistics import median_low
 
 import numpy as np
 from scipy import stats
 
+from minipig.evidence.judge import score_pairs, train_segmenter
+from minipig.evidence.lab.variants import VARIANTS
 from minipig.evidence.metrics import BETTER
+from minipig.evidence.tables.experiment import Experiment
+from minipig.evidence.tables.protocol import Fold
+from minipig.evidence.tables.records import digest
+from minipig.evidence.tables.table1 import measure, measure_unit
+from minipig.evidence.tables.table2 import fresh_test
 from minipig.evidence.tables.text import columns
+from minipig.training.loop import Training
 from minipig.worlds.verdict import WORLDS
 
 RANKED = ("fd", "fd_lesion", "agreement", "dice")
 EACH = (*RANKED, "nearer")  # what a trained row has for each seed
+
+
+def train_and_measure(experiment: Experiment, fold: Fold, name: str, source: str) -> None:
+    """Make the missing records of a variant in this fold, and of its networks' costs."""
+    record = measure(experiment, fold, source)
+    if "agreement" not in record:
+        empty = f"the samples of {name} have no lesion in seed {fold.number}"
+        raise ValueError(f"{empty}; omit {name}, or give other --seeds")
+    alone(experiment, fold, source)
+    for net in experiment.methods[source].networks:
+        key = experiment.network_key(fold, net)
+        if not experiment.records[fold.number].find(f"network/{net}", key):
+            experiment.network(fold, net)  # trained for other results: loads its record
+
+
+def alone_unit(experiment: Experiment, fold: Fold, source: str) -> tuple[str, str]:
+    """The name and the key of the record that `alone` makes."""
+    p = experiment.protocol
+    key = dict(steps=p.segmenter_steps, batch=p.segmenter_batch, rate=p.segmenter_rate)
+    key |= dict(source=experiment.samples_key(fold, source), measured=p.measured, test=p.test)
+    return f"alone/{source}", digest(key)
+
+
+def alone(experiment: Experiment, fold: Fold, source: str) -> dict:
+    """The scores on fresh phantoms of a segmenter trained on a variant's samples alone."""
+    p = experiment.protocol
+    unit = alone_unit(experiment, fold, source)
+    records = experiment.records[fold.number]
+    if record := records.find(*unit):
+        return record
+    checkpoint = experiment.checkpoint_path(fold, *unit)
+    pairs = experiment.samples(fold, source, p.measured)
+    settings = (p.segmenter_steps, p.segmenter_batch, p.segmenter_rate)
+    training = Training(*settings, seed=fold.number)
+    label = f"seed {fold.number}: segmenter on {source}"
+    with records.making(*unit) as record:
+        net = train_segmenter(pairs, training, experiment.device, checkpoint, label)
+        record |= score_pairs(net, fresh_test(p))
+    checkpoint.unlink()
+    return record
+
+
+def trained_rows(experiment: Experiment, solver: str) -> dict[str, dict]:
+    """The records of every variant: values by seed; costs, as (lower) medians over the seeds."""
+    rows: dict[str, dict] = {}
+    spent: dict[str, list[dict]] = {}
+    for fold in experiment.folds:
+        find = experiment.records[fold.number].find
+        for name, variant in VARIANTS.items():
+            source = variant.source(name, solver)
+            record = find(*measure_unit(experiment, fold, source))
+            dice = find(*alone_unit(experiment, fold, source))
+            if record and dice and "agreement" in record:
+                row = rows.setdefault(name, {"seeds": []} | {key: [] for key in EACH})
+                row["seeds"].append(fold.number)
+                for key in EACH:
+                    row[key].append((record | {"dice": dice["dice"]})[key])
+                spent.setdefault(name, []).append(costs(experiment, fold, name, source))
+    for name, each in spent.items():
+        for key in dict.fromkeys(key for cost in each for key in cost):
+            rows[name][key] = median_low(cost[key] for cost in each if key in cost)
+    return rows
+
+
+def costs(experiment: Experiment, fold: Fold, name: str, source: str) -> dict[str, float]:
+    """Network calls for a pair; if recorded, parameters, seconds of training, seconds a pair.
+
+    The seconds are those since the last interruption, if there was one.
+    """
+    method = experiment.methods[source]
+    find = experiment.records[fold.number].find
+    nets = [find(f"network/{net}", experiment.network_key(fold, net)) for net in method.networks]
+    drawing = find(f"samples/{source}", experiment.samples_key(fold, source))
+    found = {"calls": VARIANTS[name].calls * method.steps}
+    if all(nets):
+        found["parameters"] = sum(net["parameters"] for net in nets)
+        found["training_seconds"] = round(sum(net["seconds"] for net in nets), 1)
+    if drawing:
+        found["seconds_a_pair"] = round(drawing["seconds"] / drawing["drawn"], 3)
+    return found
 
 
 def ranked(rows: dict[str, dict]) -> dict[str, dict]:
@@ -18,9 +111,8 @@ def ranked(rows: dict[str, dict]) -> dict[str, dict]:
     the others by their total variation at most steps.
     """
     trained = {name: row for name, row in rows.items() if "seeds" in row}
-    common = set()
-    if trained:
-        common = set.intersection(*(set(row["seeds"]) for row in trained.values()))
+    seeds = [set(row["seeds"]) for row in trained.values()]
+    common = set.intersection(*seeds) if seeds else set()
 
     def mean(row: dict, key: str) -> float:
         values = zip(row["seeds"], row[key])

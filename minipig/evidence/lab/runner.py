@@ -13,18 +13,16 @@ OUT/fold_K.json  the records of seed K, for resuming
 OUT/samples.png  samples from equal noise, of every variant whose samples are in WORK
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from minipig.data.files import claim_folder, write_figure, write_json
-from minipig.evidence.lab.ranking import ranked, show
-from minipig.evidence.lab.trained import train_and_measure, trained_rows
+from minipig.data.files import write_figure, write_json
+from minipig.evidence.lab.ranking import ranked, show, train_and_measure, trained_rows
 from minipig.evidence.lab.variants import LAB_NETWORKS, VARIANTS, lab_methods
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.protocol import OLDER_PROTOCOL, Fold, Protocol
+from minipig.evidence.tables.protocol import Fold, Protocol
 from minipig.evidence.tables.runner import provenance
 from minipig.evidence.tables.sheets import SHOWN, sheet
 from minipig.extras.solvers import SOLVERS
@@ -61,7 +59,7 @@ def run_lab(
     methods = lab_methods(solver, SOLVERS[solver].steps)
     experiment = Experiment(protocol, folder, work, device, methods, LAB_NETWORKS)
     if not quick or (folder / "config.json").exists():
-        claim_folder(folder, asdict(protocol) | {"solver": solver}, defaults=OLDER_PROTOCOL)
+        experiment.claim(solver=solver)
     if not quick:
         todo = [(experiment.folds[k], name) for k in seeds for name in names]
         for fold, name in tqdm(todo, desc="training", unit="variant", disable=None):

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Callable
 
 import torch
@@ -17,15 +18,6 @@ from minipig.extras.solvers import SOLVERS, corrected
 from minipig.guider import Denoiser, GuideRule
 from minipig.rules import RULES, TRAINED_AS, Clean, loss_of
 from minipig.sampler import PairModel
-
-
-def by_rule(rule: GuideRule) -> Callable[..., tuple[Tensor, Tensor]]:
-    """draw(guider, model_y, batch) under a guide rule."""
-
-    def draw(guider: Denoiser, model_y: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
-        return pig.draw(guider, model_y, batch, rule)
-
-    return draw
 
 
 @torch.no_grad()
@@ -127,7 +119,8 @@ def register(name: str, rule: type[GuideRule], trained_as: str | None, version: 
                 VARIANTS[other] = replace(variant, networks=("guider", network))
     RULES[name] = rule
     calls = 1 + calls_of(rule())
-    VARIANTS[name] = Variant(("guider", network), by_rule(rule()), calls, version=version)
+    draw = partial(pig.draw, rule=rule())
+    VARIANTS[name] = Variant(("guider", network), draw, calls, version=version)
 
 
 def calls_of(rule: GuideRule) -> int:

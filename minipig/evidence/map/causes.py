@@ -1,17 +1,24 @@
-"""What could make pairs pay, one change at a time: the pilot of the map, on seeds of its own."""
+"""`minipig causes`, the pilot of the map: what makes pairs pay, one change at a time.
+
+OUT/seed_S/SETUP/fold_0.json  the records of a seed and a setup, for resuming
+OUT/causes.json               {"effects": [...], "rows": {SETUP/SOURCE: {seed: ...}}, "provenance"}
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterator
 
 import numpy as np
+import torch
 
-from minipig.evidence.map.cells import Cell, recorded
+from minipig.data.files import write_json
+from minipig.evidence.map.cells import Cell, compute, recorded
 from minipig.evidence.methods.registry import METHODS
 from minipig.evidence.metrics import interval
 from minipig.evidence.tables.hypotheses import INDEPENDENT
 from minipig.evidence.tables.protocol import Protocol
-from minipig.evidence.tables.text import columns
+from minipig.evidence.tables.runner import check, provenance
+from minipig.evidence.tables.text import columns, points
 
 SEEDS = (21, 22, 23)
 GENERATORS = ("SegGuidedDif", "PIG")  # one model_y; the masks of the first are training masks
@@ -124,12 +131,26 @@ def effects_text(rows: list[dict]) -> str:
     """The effects as a table, Dice in percent."""
     lines = [["", "of", "before", "after", "difference (95 %)", "seeds"]]
     for row in rows:
-        low, high = (100 * bound for bound in row["interval"])
-        change = f"{100 * row['difference']:+.1f}"
-        if np.isfinite(low):
-            change += f" ({low:+.1f} to {high:+.1f})"
+        change = points(row["difference"], *row["interval"])
         dice = [f"{100 * row[key]:.1f}" for key in ("before", "after")]
         lines.append([row["cause"], row["of"], *dice, change, str(len(row["seeds"]))])
     text = columns(lines)
     text.append(f"{len(rows)} differences: about one in twenty would seem certain by chance")
     return "\n".join(text)
+
+
+def run_causes(out: Path, work: Path, device: torch.device, seeds: list[int] | None = None) -> dict:
+    """Make the missing records of these seeds (default: all); print and write what all say.
+
+    Raises ValueError for an unknown seed.
+    """
+    check("--seeds", seeds, SEEDS)
+    compute(cells(tuple(seeds or SEEDS)), out, work, device)
+    made = cells()
+    rows = collected(out, work, made)
+    result = {"effects": effects(rows), "rows": rows}
+    experiments = [cell.experiment(out, work, device) for cell in made]
+    result["provenance"] = provenance(*experiments)
+    write_json(out / "causes.json", result)
+    print(effects_text(result["effects"]))
+    return result

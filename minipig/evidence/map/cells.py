@@ -7,14 +7,12 @@ import torch
 from tqdm import tqdm
 
 from minipig.data.checks import held_out
-from minipig.data.files import claim_folder
 from minipig.data.phantoms import phantoms
 from minipig.evidence import metrics
 from minipig.evidence.judge import pair_agreement
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.protocol import OLDER_PROTOCOL, Fold, Protocol
+from minipig.evidence.tables.protocol import Fold, Protocol
 from minipig.evidence.tables.records import digest
-from minipig.evidence.tables.runner import configuration
 from minipig.evidence.tables.table1 import load_judge
 from minipig.evidence.tables.table2 import segment, segment_unit
 from minipig.training.held_out import HeldOut
@@ -89,7 +87,7 @@ def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> N
     todo = []
     for cell in cells:
         experiment = cell.experiment(out, work, device)
-        claim_folder(experiment.results, configuration(cell.protocol), defaults=OLDER_PROTOCOL)
+        experiment.claim()
         todo += [(experiment, function, arguments) for function, _, arguments in cell.units()]
     for experiment, function, arguments in tqdm(todo, "map", unit="record", disable=None):
         function(experiment, experiment.folds[0], *arguments)

@@ -13,13 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from minipig.data.checks import held_out
-from minipig.data.files import load_checkpoint, locked, save_checkpoint
+from minipig.data.files import claim_folder, load_checkpoint, locked, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.methods.batch import Batch
 from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS, NETWORKS, Method, Network
-from minipig.evidence.tables.protocol import Fold, Protocol, folds_of
+from minipig.evidence.tables.protocol import OLDER_PROTOCOL, Fold, Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest
 from minipig.guider import NoisyPair
 from minipig.seeds import SampleNoise, generator, seeded_network
@@ -49,6 +49,16 @@ class Experiment:
         PairedUNet(**PRESETS[p.preset]).check_size(*p.size)  # raises before any data are read
         self.folds = folds_of(p)
         self.records = [Records(self.results / f"fold_{k}.json") for k in range(p.folds)]
+
+    def claim(self, **more) -> None:
+        """Write the protocol, and settings besides, to RESULTS/config.json, or compare them.
+
+        Raises ValueError if RESULTS belongs to another configuration, or to other pairs.
+        """
+        first = self.folds[0]
+        content = "" if self.protocol.phantom else (first.train + first.test).fingerprint()
+        configuration = self.protocol.written() | more
+        claim_folder(self.results, configuration, defaults=OLDER_PROTOCOL, content=content)
 
     def data_key(self, fold: Fold) -> str:
         """The hash of the fold's pairs."""

@@ -1,6 +1,7 @@
 """The settings of the experiments in place of the paper's, and the five folds of patients."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -61,6 +62,10 @@ class Protocol:
             check_seed(self.seed)
         held_out("table2-fresh", self.folds - 1)  # both raise if the held-out seeds do not suffice
         held_out("table1-judge", self.judge_seed)
+
+    def written(self) -> dict:
+        """The settings as written into JSON files: of the data folder, only its name."""
+        return asdict(self) | {"data": Path(self.data).name}
 
     @property
     def noise_schedule(self) -> Schedule:

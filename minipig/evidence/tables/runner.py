@@ -9,18 +9,18 @@ RESULTS/samples.png  samples of every method from equal noise; nearest.png: with
 
 import json
 import platform
-from dataclasses import asdict
 from pathlib import Path
+from typing import Iterable
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from minipig.data.files import claim_folder, write_figure, write_json
+from minipig.data.files import write_figure, write_json
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.hypotheses import DIRECTIONS, DISTANCES
 from minipig.evidence.tables.plan import plan, table1_sources
-from minipig.evidence.tables.protocol import OLDER_PROTOCOL, Protocol
+from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.records import commit
 from minipig.evidence.tables.sheets import SHOWN, sheets
 from minipig.evidence.tables.table1 import measure_unit
@@ -48,14 +48,12 @@ def run_table(
         given = ", ".join(map(str, chosen))
         raise ValueError(f"folds run from 0 to {protocol.folds - 1}, not {given}")
     known = list(dict.fromkeys(arguments[0] for _, arguments in plan(protocol, table, 0)))
-    if unknown := ", ".join(sorted(set(sources or ()) - set(known))):
-        raise ValueError(f"--rows cannot be {unknown}; choose from {', '.join(known)}")
+    check("--rows", sources, known)
     sources = known if sources is None else sources
     experiment = Experiment(protocol, out, work, device)
     first = experiment.folds[0]
     pairs = first.train + first.test
-    content = "" if protocol.phantom else pairs.fingerprint()
-    claim_folder(out, configuration(protocol), defaults=OLDER_PROTOCOL, content=content)
+    experiment.claim()
     print(f"{pairs.counted} in {protocol.folds} folds")
     for note in pairs.notes:
         print(f"note: {note}")
@@ -83,6 +81,13 @@ def run_table(
     return result
 
 
+def check(option: str, given: Iterable | None, known: Iterable) -> None:
+    """Raise ValueError for what is given and not known."""
+    if unknown := sorted(set(given or ()) - set(known)):
+        problem = f"{option} cannot be {', '.join(map(str, unknown))}"
+        raise ValueError(f"{problem}; choose from {', '.join(map(str, known))}")
+
+
 def table_rows(experiment: Experiment, table: int) -> dict[str, dict[str, list[float]]]:
     """The recorded rows, each over the folds 0, 1, ... before the first that is incomplete."""
     keys = (*DISTANCES, *DIRECTIONS, "dimension") if table == 1 else SCORES
@@ -106,11 +111,6 @@ def table_rows(experiment: Experiment, table: int) -> dict[str, dict[str, list[f
     return rows
 
 
-def configuration(protocol: Protocol) -> dict:
-    """The protocol as written into JSON files: of the data folder, only its name."""
-    return asdict(protocol) | {"data": Path(protocol.data).name}
-
-
 def provenance(experiment: Experiment, *others: Experiment) -> dict:
     """Where the numbers come from: configuration, seeds, versions, machine, commit, seconds.
 
@@ -129,7 +129,7 @@ def provenance(experiment: Experiment, *others: Experiment) -> dict:
     versions = {"torch": torch.__version__, "numpy": np.__version__}
     machine = {"threads": torch.get_num_threads(), "processor": platform.machine()}
     return dict(
-        configuration=configuration(p),
+        configuration=p.written(),
         seeds={"data": p.seed, "segmenters": p.segmenter_seeds, "networks": networks},
         versions={"python": platform.python_version()} | versions,
         machine={"device": str(experiment.device)} | machine,

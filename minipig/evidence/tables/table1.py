@@ -9,7 +9,6 @@ from minipig.data.files import load_checkpoint, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import features, metrics
-from minipig.evidence.diversity import diversity
 from minipig.evidence.judge import pair_agreement, train_segmenter
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.protocol import Fold
@@ -137,7 +136,7 @@ def by_direction(experiment: Experiment, sets: dict[str, np.ndarray]) -> dict:
         "spectrum": (variances[:4] / truth.var(0, ddof=1).sum()).tolist(),
         "along": metrics.distance_along(mirrored, truth, vectors[:, :4]).tolist(),
         "fd_spread": metrics.frechet_distance(mirrored @ scaled, truth @ scaled),
-        **diversity(sets["fd"][:n] @ scaled, real["fd"][:n] @ scaled, k=min(5, n - 1)),
+        **metrics.diversity(sets["fd"][:n] @ scaled, real["fd"][:n] @ scaled, k=min(5, n - 1)),
     }
 
 

@@ -33,6 +33,12 @@ def columns(lines: list[list[str]]) -> list[str]:
     return text
 
 
+def points(mean: float, low: float, high: float) -> str:
+    """A gain in points with its interval, if it has one: "+1.2 (+0.3 to +2.1)"."""
+    text = f"{100 * mean:+.1f}"
+    return f"{text} ({100 * low:+.1f} to {100 * high:+.1f})" if np.isfinite(low) else text
+
+
 def table_text(
     table: int,
     rows: dict[str, dict[str, list[float]]],

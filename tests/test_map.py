@@ -25,10 +25,10 @@ from minipig.evidence.methods import told
 from minipig.evidence.methods.batch import Batch
 from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS
-from minipig.evidence.tables import sources, table2
+from minipig.evidence.tables import table2
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.protocol import Protocol, folds_of
-from minipig.evidence.tables.sources import parts, real_segmenter, training_set
+from minipig.evidence.tables.table2 import parts, real_segmenter, training_set
 from minipig.guider import NoisyPair, model_x_loss
 from minipig.schedule import Schedule
 from minipig.seeds import SampleNoise, generator
@@ -278,7 +278,7 @@ def test_samples_of_middle_agreement_are_neither_the_best_nor_the_worst(tmp_path
     experiment = Experiment(SMALL, tmp_path, tmp_path / "work", CPU)
     fold = experiment.folds[0]
     drawn = phantoms(40, SMALL.size, seed=4)
-    kept = sources.middle(experiment, fold, lambda n: drawn.subset(range(n)), 20)
+    kept = table2.middle(experiment, fold, lambda n: drawn.subset(range(n)), 20)
     dice = scores(predict(real_segmenter(experiment, fold), drawn.images), drawn.masks)["dice"]
     chosen = [drawn.names.index(name) for name in kept.names]
     assert chosen == sorted(set(chosen)) and len(chosen) == 20

@@ -14,7 +14,6 @@ from minipig.evidence.methods import (
     latent,
     pig,
     seg_guided,
-    swapped,
     two_heads,
     two_times,
     unconditional,
@@ -165,8 +164,8 @@ def test_swapped_roles_are_pig_with_mask_and_slice_exchanged():
     ]
     pair = noisy()
     exchanged = NoisyPair(pair.y0, pair.x0, pair.t, pair.eps_2, pair.eps_1, pair.schedule)
-    assert swapped.mask_loss(nets[1], pair) == seg_guided.loss(nets[1], exchanged)
-    masks, images = swapped.draw(*nets, batch(3, steps=5))
+    assert pig.mask_loss(nets[1], pair) == seg_guided.loss(nets[1], exchanged)
+    masks, images = pig.draw_swapped(*nets, batch(3, steps=5))
     state = batch(3, steps=5).walk(*nets)
     assert torch.equal(images, state.x0_hat) and torch.equal(
         masks, torch.where(state.y0_hat > 0, 1.0, -1.0)

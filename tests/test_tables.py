@@ -26,8 +26,8 @@ from minipig.evidence.lab import ranking
 from minipig.evidence.markdown import spelt, table_markdown
 from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS, NETWORKS
-from minipig.evidence.tables import plan, records, runner, sheets, table1
-from minipig.evidence.tables.drawing import experiment_figure
+from minipig.evidence.tables import plan, records, runner, table1
+from minipig.evidence.tables.drawing import experiment_figure, sheets
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.hypotheses import (
     COMPARATORS,
@@ -41,7 +41,7 @@ from minipig.evidence.tables.hypotheses import (
 from minipig.evidence.tables.protocol import Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest
 from minipig.evidence.tables.runner import run_table
-from minipig.evidence.tables.sources import training_set
+from minipig.evidence.tables.table2 import training_set
 from minipig.evidence.tables.text import hypotheses_text, table_text, verdict
 from minipig.training.loop import fit
 from minipig.unet import PairedUNet
@@ -502,7 +502,7 @@ def test_a_fold_of_which_a_seed_is_missing_is_no_part_of_a_row(done, tmp_path):
     rows = runner.table_rows(Experiment(SMALL, tmp_path, tmp_path, CPU), 2)
     whole = runner.table_rows(Experiment(SMALL, out, out, CPU), 2)
     assert rows["real"]["dice"] == whole["real"]["dice"][: SMALL.segmenter_seeds]
-    assert table_text(2, rows, SMALL.segmenter_seeds, SMALL.folds)
+    assert table_text(2, rows, SMALL)
 
 
 def test_keys_depend_on_what_decides_a_unit_and_on_nothing_else(tmp_path):
@@ -587,21 +587,24 @@ def test_the_end_of_table_2_says_whether_pairs_help(gains, sure):
     base = [0.5, 0.6, 0.7, 0.55]
     more = [a + b for a, b in zip(base, gains)]
     rows = {"real": {"dice": base}, "real+PIG_64": {"dice": more}}
-    text = verdict(rows, 64, seeds=1, parts=4)
+    protocol = Protocol(synthetic=64, segmenter_seeds=1, folds=4)
+    text = verdict(rows, protocol)
     start = f"64 pairs of PIG change the Dice of real pairs alone by {100 * np.mean(gains):+.1f}"
     assert text.startswith(start) and text.endswith(sure) and "\n" not in text
     both = rows | {"real+classical": {"dice": more}, "real+classical+PIG_64": {"dice": base}}
-    lines = verdict(both, 64, seeds=1, parts=4).splitlines()
+    lines = verdict(both, protocol).splitlines()
     assert lines[0] == text and len(lines) == 2
     assert f"of classical augmentation by {-100 * np.mean(gains):+.1f} points" in lines[1]
 
 
 def test_one_fold_does_not_say_how_sure_it_is_and_other_rows_say_nothing():
     rows = {"real": {"dice": [0.5]}, "real+PIG_64": {"dice": [0.6]}}
-    assert verdict(rows, 64, seeds=1).endswith(
+    protocol = Protocol(synthetic=64, segmenter_seeds=1)
+    assert verdict(rows, protocol).endswith(
         "by +10.0 points; two folds or more are needed to say how sure that is"
     )
-    assert verdict(rows, 32) == verdict({"real": rows["real"]}, 64) == ""
+    assert verdict(rows, replace(protocol, synthetic=32)) == ""
+    assert verdict({"real": rows["real"]}, protocol) == ""
 
 
 def test_hypotheses_are_judged_by_the_papers_margins():
@@ -696,12 +699,12 @@ def test_hypotheses_compare_the_same_folds_only():
 
 def test_the_shown_table_has_a_line_for_each_row(done):
     _, results = done
-    lines = table_text(2, results[2]["rows"]).splitlines()
+    lines = table_text(2, results[2]["rows"], SMALL).splitlines()
     assert [line.split()[0] for line in lines[1:-1]] == list(results[2]["rows"])
     assert (
         "gain in Dice" in lines[0] and lines[-1] == "mean ± standard deviation over 2 or 4 values"
     )
-    text = table_text(1, results[1]["rows"])
+    text = table_text(1, results[1]["rows"], SMALL)
     assert "fd_lesion" in text.splitlines()[0]
     dimension = results[1]["rows"]["real"]["dimension"][0]
     assert f"of effective dimension {dimension:.1f}: few directions decide them" in text
@@ -718,7 +721,7 @@ def test_a_fold_is_planned_without_repetition():
 def test_the_sheets_show_equal_seeds_side_by_side_and_what_each_is_nearest_to():
     known, samples = phantoms(6, (16, 16), seed=1), phantoms(4, (16, 16), seed=2)
     copies = known.subset([5, 3])
-    figures = sheets.sheets(known, {"PIG": samples, "copier": copies})
+    figures = sheets(known, {"PIG": samples, "copier": copies})
     rows = {name: {ax.get_ylabel(): ax for ax in figure.axes} for name, figure in figures.items()}
     assert list(rows["samples.png"]) == ["real", "PIG", "copier"]
     beside = rows["nearest.png"]
@@ -774,7 +777,7 @@ def test_rows_have_names_for_people(row, name):
 
 
 def test_an_empty_table_says_what_it_waits_for():
-    assert "begins with fold 0" in table_text(2, {})
+    assert "begins with fold 0" in table_text(2, {}, SMALL)
 
 
 def test_every_measure_has_a_better_side_but_those_of_copying():

@@ -6,6 +6,7 @@ from typing import Iterable
 import numpy as np
 
 from minipig.evidence.metrics import BETTER
+from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.text import lines_of
 
 # what people call the measures and the rows
@@ -46,7 +47,7 @@ def table_markdown(
     keys: the measures to show, of either part of the table. Rows of real pairs are no method, and
     rows of fewer folds than others do not compete.
     """
-    lines = lines_of(table, rows, keys=keys)
+    lines = lines_of(table, rows, Protocol(), keys)
     bold = set()
     for column, key in enumerate(lines[0]):
         most = max((len(row.get(key, [])) for row in rows.values()), default=0)

@@ -7,7 +7,7 @@ from minipig.data.files import write_figure
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.metrics import nearest
-from minipig.evidence.tables.sheets import SHOWN, sheet
+from minipig.evidence.tables.drawing import SHOWN, sheet
 from minipig.training.config import Config, load_data
 
 FEWEST = 10  # held-out patients, below which nothing is said

@@ -5,7 +5,7 @@ of other patients it is scored beside three others, all trained on the same pair
 
 guider        model_x by conditional.complete: at each level it sees the slice with that noise
 uncorrected   the same without corrections, by the second-order solver
-mask network  model_x's twin, which sees the clean slice at every level (methods/swapped.py)
+mask network  model_x's twin, which sees the clean slice at every level (methods/pig.py)
 U-Net         the segmenter of Table 2
 """
 
@@ -28,7 +28,7 @@ from minipig.evidence.bench.ensembles import central, dice_of, forecast, with_in
 from minipig.evidence.bench.runner import machine
 from minipig.evidence.judge import pair_agreement, train_judge, train_segmenter
 from minipig.evidence.methods.batch import Batch, signs
-from minipig.evidence.methods.swapped import mask_loss
+from minipig.evidence.methods.pig import mask_loss
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.table1 import independent_phantoms
 from minipig.evidence.tables.text import columns

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from minipig.data.files import write_figure, write_json
 from minipig.evidence.lab.ranking import ranked, show, train_and_measure, trained_rows
 from minipig.evidence.lab.variants import LAB_NETWORKS, VARIANTS, lab_methods
+from minipig.evidence.tables.drawing import SHOWN, sheet
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.protocol import Fold, Protocol
 from minipig.evidence.tables.runner import provenance
-from minipig.evidence.tables.sheets import SHOWN, sheet
 from minipig.extras.solvers import SOLVERS
 from minipig.rules import RULES, Previous
 from minipig.schedule import Schedule

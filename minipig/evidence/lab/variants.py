@@ -10,7 +10,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from minipig.evidence.methods import pig, swapped, two_heads, two_times
+from minipig.evidence.methods import pig, two_heads, two_times
 from minipig.evidence.methods.batch import Batch, signs
 from minipig.evidence.methods.registry import METHODS, NETWORKS, Method, Network, paired
 from minipig.extras.own_rules import make_rule
@@ -61,14 +61,14 @@ VARIANTS = {
     "finished": of_tables("PIG-finished", calls=3),
     "finished-fewer": of_tables("PIG-finished", calls=3, share=2 / 3),
     "corrected": Variant(("guider", "model_y-clean"), with_corrections, calls=4),
-    "swapped": Variant(("model_y-noisy", "mask-by-slice"), swapped.draw),
+    "swapped": Variant(("model_y-noisy", "mask-by-slice"), pig.draw_swapped),
     "joint": of_tables("joint", calls=1),
     "two-heads": Variant(("two-heads",), two_heads.draw),
     "two-times": Variant(("two-times",), two_times.draw, calls=1),
 }
 
 LAB_NETWORKS = NETWORKS | {
-    "mask-by-slice": Network(paired, swapped.mask_loss),
+    "mask-by-slice": Network(paired, pig.mask_loss),
     "two-heads": Network(two_heads.TwoHeads, two_heads.loss),
     "two-times": Network(two_times.TwoTimes, two_times.loss),
 }

@@ -1,15 +1,15 @@
-"""PIG: the guider of Algorithm 1, model_y under a guide rule, and Algorithm 2."""
+"""PIG: the guider of Algorithm 1, model_y under a guide rule, and Algorithm 2; and roles swapped.
 
-from functools import partial
+Swapped, a guider of the slice sees the noisy mask, and guides the mask. Proposition 1 is symmetric
+in x and y, so the walk needs no change: the slice is its first chain. The slice's guider is model_y
+of the rule `Noisy`.
+"""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from minipig.evidence.methods.batch import Batch, signs
-from minipig.guider import Denoiser, GuideRule, model_y_loss
-from minipig.rules import Clean, LesionWeighted, Matched
-
-matched_loss = partial(model_y_loss, rule=Matched())
-weighted_loss = LesionWeighted().loss
+from minipig.guider import Denoiser, GuideRule, NoisyPair
+from minipig.rules import Clean
 
 
 def draw(
@@ -22,3 +22,14 @@ def draw(
     """
     state = batch.walk(guider, model_y, rule=rule)
     return signs(state.x0_hat), state.y0_hat
+
+
+def mask_loss(net: nn.Module, pair: NoisyPair) -> Tensor:
+    """Of swapped roles: mean (eps_1 - net(x_t, t, y0))^2."""
+    return (pair.eps_1 - net(pair.xt, pair.t, pair.y0)).square().mean()
+
+
+def draw_swapped(slice_guider: Denoiser, mask_net: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Masks ±1 and slices in [-1, 1], (B, 1, H, W) each."""
+    state = batch.walk(slice_guider, mask_net)
+    return signs(state.y0_hat), state.x0_hat

@@ -20,7 +20,7 @@ from minipig.evidence.methods.batch import Batch, signs
 from minipig.evidence.methods.controlnet import ControlNet
 from minipig.extras.solvers import SOLVERS
 from minipig.guider import model_x_loss
-from minipig.rules import Binarised, Dithered, Sign
+from minipig.rules import Binarised, Dithered, LesionWeighted, Matched, Sign, loss_of
 from minipig.unet import PairedUNet
 
 
@@ -48,21 +48,18 @@ class Network:
     times: int = 1
 
 
-def wide_joint(settings: dict) -> PairedUNet:
-    """The joint network, twice as wide."""
-    return joint.build(settings | {"base": 2 * settings["base"]})
-
-
 NETWORKS = {
     "slice": Network(unconditional.build, unconditional.loss),
     "mask": Network(unconditional.build, unconditional.mask_loss),
     "joint": Network(joint.build, joint.loss),
     "joint-twice": Network(joint.build, joint.loss, times=2),
-    "joint-wide": Network(wide_joint, joint.loss),
+    "joint-wide": Network(
+        lambda settings: joint.build(settings | {"base": 2 * settings["base"]}), joint.loss
+    ),
     "guider": Network(paired, model_x_loss),
     "model_y-clean": Network(paired, seg_guided.loss),
-    "model_y-matched": Network(paired, pig.matched_loss, ("guider",), guided=True),
-    "model_y-weighted": Network(paired, pig.weighted_loss, ("guider",), guided=True),
+    "model_y-matched": Network(paired, loss_of(Matched()), ("guider",), guided=True),
+    "model_y-weighted": Network(paired, loss_of(LesionWeighted()), ("guider",), guided=True),
     "guider-told": Network(told.build, told.told(model_x_loss), data=told.with_flag),
     "model_y-told": Network(told.build, told.told(seg_guided.loss), data=told.with_flag),
     "control": Network(lambda settings, frozen: ControlNet(frozen), seg_guided.loss, ("slice",)),

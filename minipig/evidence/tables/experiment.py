@@ -72,16 +72,12 @@ class Experiment:
         """The hash of what decides a network: data, preset, training, and its parents."""
         p = self.protocol
         parents = [self.network_key(fold, parent) for parent in self.networks[name].parents]
-        key = dict(network=name, preset=p.preset, steps=p.steps, batch=p.batch, rate=p.rate)
+        key = dict(network=name, preset=p.preset, batch=p.batch, rate=p.rate)
+        key |= dict(steps=self.networks[name].times * p.steps)
         key |= dict(data=self.data_key(fold), after=parents)
-        if self.networks[name].times > 1:
-            key["steps"] *= self.networks[name].times
-        if p.deformed:
-            key["deformed"] = p.deformed
-        if p.others:
-            key["others"] = p.others
-        if p.schedule != "linear":  # the committed records of the linear schedule lack this
-            key["schedule"] = p.schedule
+        for setting in ("deformed", "others", "schedule"):  # records of the defaults lack them
+            if (value := getattr(p, setting)) != getattr(Protocol, setting):
+                key[setting] = value
         return digest(key)
 
     def samples_key(self, fold: Fold, source: str) -> str:

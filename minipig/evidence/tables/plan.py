@@ -1,11 +1,7 @@
-"""Which rows the tables have, and which record each of them needs."""
-
-from typing import Callable
+"""Which rows the tables have, and which records they need."""
 
 from minipig.evidence.tables.hypotheses import COMPARATORS
 from minipig.evidence.tables.protocol import Protocol
-from minipig.evidence.tables.table1 import measure
-from minipig.evidence.tables.table2 import segment
 
 # other guide rules; the last two were added after two folds of PIG
 OTHER_RULES = ("PIG-matched", "PIG-sign", "PIG-dithered")
@@ -44,10 +40,10 @@ def table2_sources(protocol: Protocol) -> list[tuple[str, int]]:
     return rows + [(name, n) for name in (*OTHER_RULES, *both, *FLIPPED, "PIG-sign-deformed")]
 
 
-def plan(protocol: Protocol, table: int, fold: int) -> list[tuple[Callable, tuple]]:
-    """The records of a table in one fold: (function, its further arguments)."""
+def plan(protocol: Protocol, table: int, fold: int) -> list[tuple]:
+    """A table's records in one fold: (source,) for Table 1, (source, pairs, seed) for Table 2."""
     controls = CONTROLS if protocol.phantom and fold == 0 else ()
     if table == 1:
-        return [(measure, (source,)) for source in (*table1_sources(protocol), *controls)]
+        return [(source,) for source in (*table1_sources(protocol), *controls)]
     rows = table2_sources(protocol) + [(name, protocol.synthetic) for name in controls]
-    return [(segment, (*row, seed)) for row in rows for seed in range(protocol.segmenter_seeds)]
+    return [(*row, seed) for row in rows for seed in range(protocol.segmenter_seeds)]

@@ -17,14 +17,14 @@ import torch
 from tqdm import tqdm
 
 from minipig.data.files import write_figure, write_json
+from minipig.evidence.tables.drawing import SHOWN, sheets
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.hypotheses import DIRECTIONS, DISTANCES
 from minipig.evidence.tables.plan import plan, table1_sources
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.records import commit
-from minipig.evidence.tables.sheets import SHOWN, sheets
-from minipig.evidence.tables.table1 import measure_unit
-from minipig.evidence.tables.table2 import row_name, segment_unit
+from minipig.evidence.tables.table1 import measure, measure_unit
+from minipig.evidence.tables.table2 import row_name, segment, segment_unit
 from minipig.evidence.tables.text import hypotheses_text, table_text, verdict
 from minipig.segmentation import SCORES
 
@@ -47,7 +47,7 @@ def run_table(
     if not set(chosen) <= set(range(protocol.folds)):
         given = ", ".join(map(str, chosen))
         raise ValueError(f"folds run from 0 to {protocol.folds - 1}, not {given}")
-    known = list(dict.fromkeys(arguments[0] for _, arguments in plan(protocol, table, 0)))
+    known = list(dict.fromkeys(source for source, *_ in plan(protocol, table, 0)))
     check("--rows", sources, known)
     sources = known if sources is None else sources
     experiment = Experiment(protocol, out, work, device)
@@ -59,17 +59,16 @@ def run_table(
         print(f"note: {note}")
 
     units = [(experiment.folds[k], *unit) for k in chosen for unit in plan(protocol, table, k)]
-    units = [unit for unit in units if unit[2][0] in sources]
-    for fold, function, arguments in tqdm(units, f"table {table}", unit="record", disable=None):
-        function(experiment, fold, *arguments)
+    units = [unit for unit in units if unit[1] in sources]
+    for unit in tqdm(units, f"table {table}", unit="record", disable=None):
+        (measure if table == 1 else segment)(experiment, *unit)
 
     rows = table_rows(experiment, table)
     result = {"rows": rows, "provenance": provenance(experiment)}
     write_json(out / f"table{table}.json", result)
-    print(table_text(table, rows, protocol.segmenter_seeds, protocol.folds))
+    print(table_text(table, rows, protocol))
     other = out / "table1.json"
-    shared = (protocol.synthetic, protocol.segmenter_seeds, protocol.folds)
-    if table == 2 and (sentences := verdict(rows, *shared)):
+    if table == 2 and (sentences := verdict(rows, protocol)):
         print(sentences)
     if table == 2 and protocol.phantom and other.exists():
         print(hypotheses_text(json.loads(other.read_text())["rows"], rows, protocol))
@@ -95,7 +94,7 @@ def table_rows(experiment: Experiment, table: int) -> dict[str, dict[str, list[f
     incomplete = set()
     for fold, records in zip(experiment.folds, experiment.records):
         found: dict[str, list[dict | None]] = {}
-        for _, arguments in plan(experiment.protocol, table, fold.number):
+        for arguments in plan(experiment.protocol, table, fold.number):
             unit = (measure_unit if table == 1 else segment_unit)(experiment, fold, *arguments)
             name = arguments[0] if table == 1 else row_name(*arguments[:2])
             found.setdefault(name, []).append(records.find(*unit))
@@ -114,10 +113,9 @@ def table_rows(experiment: Experiment, table: int) -> dict[str, dict[str, list[f
 def provenance(experiment: Experiment, *others: Experiment) -> dict:
     """Where the numbers come from: configuration, seeds, versions, machine, commit, seconds.
 
-    Configuration and seeds are those of the first; the seconds are those of all.
-
-    The commit is that of the table; each record names its own. The seconds are summed by kind of
-    record; for samples they are those of the last time that some were drawn.
+    Configuration and seeds are those of the first, the seconds those of all experiments, by kind of
+    record; for samples they are those of the last time that some were drawn. The commit is that of
+    the table; each record names its own.
     """
     p = experiment.protocol
     seconds: dict[str, float] = {}

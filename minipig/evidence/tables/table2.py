@@ -1,18 +1,106 @@
-"""Table 2: scores of segmenters trained on a fold's real pairs and on pairs of one source."""
+"""Table 2: segmenters trained on a fold's real pairs and more pairs of a source, and their scores.
+
+The name of a source, such as "classical+PIG-middle-deformed-half", says: classical augmentation as
+well, the method, what is done to its samples, and how real and other pairs are mixed.
+"""
 
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
+from typing import Callable
 
 from minipig.data.checks import held_out
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.judge import score_pairs, train_segmenter
+from minipig.evidence.methods.classical import augment, half_mirrored
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.protocol import Fold, Protocol
 from minipig.evidence.tables.records import digest
-from minipig.evidence.tables.sources import parts, training_set
+from minipig.segmentation import predict, scores
 from minipig.training.loop import Training
+
+CLASSICAL = "classical+"  # before a method: as many pairs of classical augmentation as well
+Drawn = Callable[[int], Pairs]  # a method's first samples
+
+
+def flipped(experiment: Experiment, fold: Fold, drawn: Drawn, n: int) -> Pairs:
+    """Every second sample is mirrored."""
+    return half_mirrored(drawn(n), experiment.protocol.mirror_axis)
+
+
+def deformed(experiment: Experiment, fold: Fold, drawn: Drawn, n: int) -> Pairs:
+    """Each sample is changed as classical augmentation changes real pairs."""
+    return augment(drawn(n), n, experiment.protocol.seed, experiment.protocol.mirror_axis)
+
+
+def middle(experiment: Experiment, fold: Fold, drawn: Drawn, n: int) -> Pairs:
+    """Of 2n samples the n that agree neither best nor worst with a segmenter of real pairs only."""
+    samples = drawn(2 * n)
+    dice = scores(predict(real_segmenter(experiment, fold), samples.images), samples.masks)["dice"]
+    between = dice.argsort()[n // 2 : n // 2 + n]
+    return samples.subset(between.sort().values.tolist())
+
+
+# after a method: what is done to its samples; last: how real and other pairs are mixed
+CHANGES = {"-flipped": flipped, "-deformed": deformed, "-middle": middle}
+MIXES = ("-half", "-first")
+
+
+@cache
+def real_segmenter(experiment: Experiment, fold: Fold):
+    """A segmenter of the fold's real pairs, which chooses samples; no row is scored by it."""
+    p = experiment.protocol
+    training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, seed=p.seed)
+    return train_segmenter(fold.train, training, experiment.device, label="a segmenter to choose")
+
+
+def parts(source: str) -> tuple[str, list[str], str]:
+    """The method (or other source), the changes in their order, and the mix of a source's name."""
+    mix = next((mix for mix in MIXES if source.endswith(mix)), "")
+    method, changes = source.removeprefix(CLASSICAL).removesuffix(mix), []
+    while change := next((change for change in CHANGES if method.endswith(change)), ""):
+        method = method.removesuffix(change)
+        changes.insert(0, change)
+    return method, changes, mix
+
+
+def more_pairs(experiment: Experiment, fold: Fold, source: str, n: int) -> Pairs:
+    """The n pairs of a source: a method's samples, changed as CHANGES say, or one of these.
+
+    fresh: other phantoms; classical and classical-more: augmented pairs; classical-upright: without
+    mirroring.
+    """
+    p = experiment.protocol
+    method, changes, _ = parts(source)
+    if method == "fresh":
+        return phantoms(n, p.size, held_out("table2-fresh", fold.number))
+    if method in ("classical", "classical-more"):
+        return augment(fold.train, n, p.seed, p.mirror_axis)
+    if method == "classical-upright":
+        return augment(fold.train, n, p.seed, flip=None)
+    drawn = partial(experiment.samples, fold, method)
+    for change in changes:
+        drawn = partial(CHANGES[change], experiment, fold, drawn)
+    return drawn(n)
+
+
+def training_set(experiment: Experiment, fold: Fold, source: str, n: int) -> Pairs:
+    """What a segmenter learns from: the fold's real pairs, and n more ("classical+...": 2n more).
+
+    "-half": the real pairs are repeated until they are about as many as the others; "-first": they
+    are left out, since they follow in `table2.segment`.
+    """
+    real = fold.train
+    if source == "real":
+        return real
+    more = more_pairs(experiment, fold, source, n)
+    if source.startswith(CLASSICAL):
+        more = more_pairs(experiment, fold, "classical", n) + more
+    if source.endswith("-first"):
+        return more
+    times = max(1, len(more) // len(real)) if source.endswith("-half") else 1
+    return real.subset(list(range(len(real))) * times) + more
 
 
 @cache

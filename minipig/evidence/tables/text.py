@@ -39,19 +39,14 @@ def points(mean: float, low: float, high: float) -> str:
     return f"{text} ({100 * low:+.1f} to {100 * high:+.1f})" if np.isfinite(low) else text
 
 
-def table_text(
-    table: int,
-    rows: dict[str, dict[str, list[float]]],
-    seeds: int = Protocol.segmenter_seeds,
-    parts: float = Protocol.folds,
-) -> str:
+def table_text(table: int, rows: dict[str, dict[str, list[float]]], protocol: Protocol) -> str:
     """A table as text: mean ± standard deviation; Table 2 in percent, with the gain over real.
 
     Table 1 of phantoms has a second part, and a note on how few directions decide its distances.
     """
     if not rows:
         return "the table is empty: it begins with fold 0, of which no row is computed yet"
-    text = columns(lines_of(table, rows, seeds, parts))
+    text = columns(lines_of(table, rows, protocol))
     by_direction = {name: row for name, row in rows.items() if "dimension" in row}
     if by_direction:
         dimension = np.mean(next(iter(by_direction.values()))["dimension"])
@@ -64,21 +59,18 @@ def table_text(
 
 
 def lines_of(
-    table: int,
-    rows: dict[str, dict[str, list[float]]],
-    seeds: int = Protocol.segmenter_seeds,
-    parts: float = Protocol.folds,
-    keys: Iterable[str] | None = None,
+    table: int, rows: dict, protocol: Protocol, keys: Iterable[str] | None = None
 ) -> list[list[str]]:
     """The cells of a table, headings first; Table 2's last column is the gain over real."""
     if table == 1:
         return cells_of(rows, keys or DISTANCES)
     lines = cells_of(rows, keys or TESTED, scale=100, digits=1)
     lines[0].append("gain in Dice (95 %)")
+    shared = ("dice", protocol.segmenter_seeds, protocol.folds)
     for name, cells in zip(rows, lines[1:]):
         cells.append("")
         if "real" in rows and name != "real":
-            mean, low, high = (100 * v for v in gain(rows, name, "real", "dice", seeds, parts))
+            mean, low, high = (100 * v for v in gain(rows, name, "real", *shared))
             cells[-1] = f"{mean:+.1f} ({low:+.1f}..{high:+.1f})" if np.isfinite(low) else ""
     return lines
 
@@ -97,13 +89,13 @@ def cells_of(rows: dict, keys: Iterable[str], scale: float = 1, digits: int = 3)
     return lines
 
 
-def verdict(
-    rows: dict, n: int, seeds: int = Protocol.segmenter_seeds, parts: float = Protocol.folds
-) -> str:
-    """Whether PIG's n pairs help a segmenter, alone and beside classical augmentation.
+def verdict(rows: dict, protocol: Protocol) -> str:
+    """Whether PIG's pairs help a segmenter, alone and beside classical augmentation.
 
     One sentence for each of the two, if its rows are there.
     """
+    n = protocol.synthetic
+    shared = ("dice", protocol.segmenter_seeds, protocol.folds)
     sentences = []
     for row, base, beside in (
         (f"real+PIG_{n}", "real", "real pairs alone"),
@@ -111,7 +103,7 @@ def verdict(
     ):
         if row not in rows or base not in rows:
             continue
-        mean, low, high = (100 * v for v in gain(rows, row, base, "dice", seeds, parts))
+        mean, low, high = (100 * v for v in gain(rows, row, base, *shared))
         change = f"{n} pairs of PIG change the Dice of {beside} by {mean:+.1f} points"
         if not np.isfinite(low):
             sentences.append(f"{change}; two folds or more are needed to say how sure that is")

@@ -75,10 +75,9 @@ def trained_rows(experiment: Experiment, solver: str) -> dict[str, dict]:
             record = find(*measure_unit(experiment, fold, source))
             dice = find(*alone_unit(experiment, fold, source))
             if record and dice and "agreement" in record:
-                row = rows.setdefault(name, {"seeds": []} | {key: [] for key in EACH})
-                row["seeds"].append(fold.number)
-                for key in EACH:
-                    row[key].append((record | {"dice": dice["dice"]})[key])
+                values = record | {"dice": dice["dice"], "seeds": fold.number}
+                for key in ("seeds", *EACH):
+                    rows.setdefault(name, {}).setdefault(key, []).append(values[key])
                 spent.setdefault(name, []).append(costs(experiment, fold, name, source))
     for name, each in spent.items():
         for key in dict.fromkeys(key for cost in each for key in cost):

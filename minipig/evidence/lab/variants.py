@@ -10,9 +10,9 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from minipig.evidence.methods import pig, two_heads, two_times
+from minipig.evidence.methods import joint, pig, registry, two_heads, two_times
 from minipig.evidence.methods.batch import Batch, signs
-from minipig.evidence.methods.registry import METHODS, NETWORKS, Method, Network, paired
+from minipig.evidence.methods.registry import NETWORKS, PIG_CLEAN, Method, Network, paired
 from minipig.extras.own_rules import make_rule
 from minipig.extras.solvers import SOLVERS, corrected
 from minipig.guider import Denoiser, GuideRule
@@ -51,18 +51,13 @@ class Variant:
         return f"{name}{self.version}@{solver}"
 
 
-def of_tables(name: str, calls: int, share: float = 1.0) -> Variant:
-    """A method of the tables as a variant."""
-    return Variant(METHODS[name].networks, METHODS[name].draw, calls, share)
-
-
 VARIANTS = {
-    "sequential": of_tables("SegGuidedDif-newmasks", calls=2),
-    "finished": of_tables("PIG-finished", calls=3),
-    "finished-fewer": of_tables("PIG-finished", calls=3, share=2 / 3),
-    "corrected": Variant(("guider", "model_y-clean"), with_corrections, calls=4),
+    "sequential": Variant(("mask", "model_y-clean"), registry.new_masks_first),
+    "finished": Variant(PIG_CLEAN, registry.finished_masks, calls=3),
+    "finished-fewer": Variant(PIG_CLEAN, registry.finished_masks, calls=3, share=2 / 3),
+    "corrected": Variant(PIG_CLEAN, with_corrections, calls=4),
     "swapped": Variant(("model_y-noisy", "mask-by-slice"), pig.draw_swapped),
-    "joint": of_tables("joint", calls=1),
+    "joint": Variant(("joint",), joint.draw, calls=1),
     "two-heads": Variant(("two-heads",), two_heads.draw),
     "two-times": Variant(("two-times",), two_times.draw, calls=1),
 }

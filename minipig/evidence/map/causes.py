@@ -88,10 +88,10 @@ def cells(seeds: tuple[int, ...] = SEEDS) -> list[Cell]:
             for setup, source in (place.split("/") for place in both):
                 sources[setup].append(source)
     made = []
+    counts = {"real": 0, "classical-more": 2 * n}
     for setup, names in sources.items():
-        counts = {"real": 0, "classical-more": 2 * n}
         rows = tuple((name, counts.get(name, n)) for name in dict.fromkeys(names))
-        judged = tuple(name for name in dict.fromkeys(names) if name in METHODS)
+        judged = tuple(name for name, _ in rows if name in METHODS)
         for seed in seeds:
             made.append(Cell(setup, replace(Protocol(seed=seed), **SETUPS[setup]), rows, judged))
     return made

@@ -24,7 +24,7 @@ BATCH = 64  # noisy pairs of a held-out loss that are computed together
 class Cell:
     """The first fold of a protocol on phantoms, with some rows of Table 2: (source, pairs).
 
-    judged: methods whose samples are judged as well.
+    judged: sources among them whose samples are judged as well.
     """
 
     name: str
@@ -37,12 +37,6 @@ class Cell:
         seed = f"seed_{self.protocol.seed}"
         judge = out / "judge.pt"
         return Experiment(self.protocol, out / seed / self.name, work / seed, device, judge=judge)
-
-    def units(self) -> list[tuple]:
-        """Its records: (function that makes one, function that names it, their arguments)."""
-        seeds = range(self.protocol.segmenter_seeds)
-        rows = [(segment, segment_unit, (*row, seed)) for row in self.rows for seed in seeds]
-        return rows + [(quality, quality_unit, (method,)) for method in self.judged]
 
 
 def quality_unit(experiment: Experiment, fold: Fold, method: str) -> tuple[str, str]:
@@ -88,9 +82,12 @@ def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> N
     for cell in cells:
         experiment = cell.experiment(out, work, device)
         experiment.claim()
-        todo += [(experiment, function, arguments) for function, _, arguments in cell.units()]
-    for experiment, function, arguments in tqdm(todo, "map", unit="record", disable=None):
-        function(experiment, experiment.folds[0], *arguments)
+        fold = experiment.folds[0]
+        seeds = range(cell.protocol.segmenter_seeds)
+        todo += [(segment, experiment, fold, *row, seed) for row in cell.rows for seed in seeds]
+        todo += [(quality, experiment, fold, method) for method in cell.judged]
+    for function, *arguments in tqdm(todo, "map", unit="record", disable=None):
+        function(*arguments)
 
 
 def recorded(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
@@ -100,16 +97,13 @@ def recorded(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
     "losses": of a method that is judged}.
     """
     experiment = cell.experiment(out, work, torch.device("cpu"))
-    (fold, *_), (records, *_) = experiment.folds, experiment.records
+    fold, find = experiment.folds[0], experiment.records[0].find
     values: dict[str, dict] = {}
-    for function, unit, arguments in cell.units():
-        record = records.find(*unit(experiment, fold, *arguments))
-        source = values.setdefault(arguments[0], {})
-        if record and function is segment:
-            source.setdefault("dice", []).append(record["fresh"]["dice"])
-        elif record:
-            source |= {key: record[key] for key in ("agreement", "nearer", "losses")}
-    for source in values.values():
-        if len(source.get("dice", ())) < cell.protocol.segmenter_seeds:
-            source.pop("dice", None)
+    for source, n in cell.rows:
+        seeds = range(cell.protocol.segmenter_seeds)
+        made = [find(*segment_unit(experiment, fold, source, n, seed)) for seed in seeds]
+        values[source] = {"dice": [record["fresh"]["dice"] for record in made]} if all(made) else {}
+    for method in cell.judged:
+        if record := find(*quality_unit(experiment, fold, method)):
+            values[method] |= {key: record[key] for key in ("agreement", "nearer", "losses")}
     return values

@@ -67,11 +67,11 @@ def cells(
 ) -> dict[tuple[int, int], Cell]:
     """The experiments of the map by (number of patients, seed), seed after seed."""
     n = Protocol.synthetic
-    rows = [("real", 0), ("fresh", n), *((name, n) for name in CLASSICAL[:2])]
-    rows += [("classical-more", 2 * n), *((name, n) for name in GENERATORS)]
-    rows += [(f"classical+{name}", n) for name in GENERATORS]
+    counts = {"real": 0, "classical-more": 2 * n}
+    sources = ("real", "fresh", *CLASSICAL, *GENERATORS, *BESIDE)
+    rows = tuple((source, counts.get(source, n)) for source in sources)
     return {
-        (count, seed): Cell(f"patients_{count}", protocol(count, seed), tuple(rows))
+        (count, seed): Cell(f"patients_{count}", protocol(count, seed), rows)
         for seed in seeds
         for count in patients
     }
@@ -152,10 +152,7 @@ def map_text(values: dict) -> str:
 
 
 def map_figure(values: dict) -> Figure:
-    """Two panels: gains over real pairs alone, and over classical augmentation; bars are 95 %.
-
-    values: of `collected`.
-    """
+    """Two panels: gains over real pairs alone, and over classical augmentation; bars are 95 %."""
     fig, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained", sharex=True)
     for ax, (base, (title, sources)) in zip(axes, PANELS.items()):
         rows = gains(values, base, sources)

@@ -46,13 +46,6 @@ def augment(pairs: Pairs, n: int, seed: int, flip: int | None) -> Pairs:
     return Pairs(masks, images.float(), names, patients)
 
 
-def half_mirrored(pairs: Pairs, flip: int) -> Pairs:
-    """The same pairs, every second one mirrored along the axis `flip`."""
-    masks, images = pairs.masks.clone(), pairs.images.clone()
-    masks[1::2], images[1::2] = masks[1::2].flip(flip), images[1::2].flip(flip)
-    return Pairs(masks, images, pairs.names, pairs.patients)
-
-
 def deformation(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """The place in the original of each new pixel, (2, H, W) in pixels: affine, then elastic."""
     height, width = size

@@ -84,10 +84,10 @@ def experiment_figure(protocol: Protocol) -> Figure:
 
 
 def sheets(known: Pairs, samples: dict[str, Pairs]) -> dict[str, Figure]:
-    """Figures by file name: samples.png, and nearest.png, which shows what is copied.
+    """Two figures by file name.
 
     samples.png: the first samples of every method, equal noise in a column, below real pairs;
-    nearest.png: each sample above the training pair with the nearest slice.
+    nearest.png, for copies: each sample above the training pair with the nearest slice.
     """
     beside = {}
     for source, pairs in samples.items():

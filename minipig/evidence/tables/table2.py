@@ -13,7 +13,7 @@ from minipig.data.checks import held_out
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.judge import score_pairs, train_segmenter
-from minipig.evidence.methods.classical import augment, half_mirrored
+from minipig.evidence.methods.classical import augment
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.protocol import Fold, Protocol
 from minipig.evidence.tables.records import digest
@@ -26,7 +26,10 @@ Drawn = Callable[[int], Pairs]  # a method's first samples
 
 def flipped(experiment: Experiment, fold: Fold, drawn: Drawn, n: int) -> Pairs:
     """Every second sample is mirrored."""
-    return half_mirrored(drawn(n), experiment.protocol.mirror_axis)
+    pairs = drawn(n)
+    for part in (pairs.masks, pairs.images):
+        part[1::2] = part[1::2].flip(experiment.protocol.mirror_axis)
+    return pairs
 
 
 def deformed(experiment: Experiment, fold: Fold, drawn: Drawn, n: int) -> Pairs:

@@ -90,10 +90,7 @@ def cells_of(rows: dict, keys: Iterable[str], scale: float = 1, digits: int = 3)
 
 
 def verdict(rows: dict, protocol: Protocol) -> str:
-    """Whether PIG's pairs help a segmenter, alone and beside classical augmentation.
-
-    One sentence for each of the two, if its rows are there.
-    """
+    """A sentence on PIG's pairs beside real pairs, and one beside classical augmentation."""
     n = protocol.synthetic
     shared = ("dice", protocol.segmenter_seeds, protocol.folds)
     sentences = []

@@ -1,7 +1,4 @@
-"""The rows of the lab: trained and measured for each seed, ranked, and as text.
-
-runner.py explains their keys.
-"""
+"""The rows of the lab, whose keys runner.py explains: made for each seed, ranked, and as text."""
 
 from statistics import median_low
 

@@ -92,7 +92,7 @@ def training_set(experiment: Experiment, fold: Fold, source: str, n: int) -> Pai
     """What a segmenter learns from: the fold's real pairs, and n more ("classical+...": 2n more).
 
     "-half": the real pairs are repeated until they are about as many as the others; "-first": they
-    are left out, since they follow in `table2.segment`.
+    are left out, since they follow in `segment`.
     """
     real = fold.train
     if source == "real":

@@ -145,8 +145,8 @@ class Mixture:
         """
         eps = torch.linspace(-7, 7, NODES, dtype=yt.dtype)
         # one row for each y_t, level of x0 and eps_1
-        rows = torch.cartesian_prod(yt.flatten(), self.levels.flatten(), eps)
-        y, x0, eps_1 = rows.T.reshape(3, -1, 1, 1, 1)
+        rows = torch.meshgrid(yt.flatten(), self.levels.flatten(), eps, indexing="ij")
+        y, x0, eps_1 = (each.reshape(-1, 1, 1, 1) for each in rows)
         times = torch.full((len(y),), t)
         unknown = torch.full_like(y, torch.nan)
         guider = self.pair("joint").model_x

@@ -187,7 +187,7 @@ def train(sub: Parser) -> None:
     option(sub, "--data", "phantom, or a folder of pairs", "phantom")
     pair_model(sub)
     number(sub, "--pairs", "number of phantoms, those held out included", 400)
-    what = "go on from this run's weights, with its settings and a third of its rate"
+    what = "go on from this run's weights, with its settings"
     option(sub, "--from", what, type=Path, metavar="RUN", dest="start")
     share = dict(type=float, metavar="SHARE")
     number(sub, "--holdout", "part of the patients not trained on", 0.1, **share)

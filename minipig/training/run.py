@@ -34,7 +34,6 @@ from minipig.unet import PairedUNet
 
 REDRAW = 200  # steps from one picture of the losses to the next
 OF_NETWORKS = ("preset", "schedule")  # settings that a training which goes on cannot change
-GO_ON = 1 / 3  # the learning rate of a training that goes on, as a share of the one before
 
 
 def train_pair(
@@ -183,13 +182,12 @@ class Start:
         save_checkpoint(self.folder / "pair.pt", saved)
 
     def go_on(self, **options) -> Config:
-        """The configuration of a training that goes on: this run's, at a lower rate, or `options`.
+        """The configuration of a training that goes on: this run's, but for `options`.
 
         Raises ValueError if they do not fit the networks.
         """
         before = self.config
-        config = replace(before, rate=GO_ON * before.rate, start=weights_of(self.folder))
-        config = replace(config, **options)
+        config = replace(before, start=weights_of(self.folder), **options)
         for name in OF_NETWORKS:
             if getattr(config, name) != getattr(before, name):
                 problem = f"{self.folder} has networks of --{name} {getattr(before, name)}"

@@ -1,21 +1,18 @@
 """The noise schedule, and the equations that use it: Eq. (2), (3), (6), (7).
 
-The paper's schedule is linear; `minipig train --schedule cosine` trains on the cosine one.
 Levels t are the paper's: 1..T, and 0 for the clean image. Coefficients are kept in float64 and cast
 late to the type of the tensor they multiply: 1 - abar_1 = 1e-4 would lose three digits in float32.
 """
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Time = int | Tensor  # one level for the whole batch, or (B,) integers
 
 
 class Schedule:
-    """A noise schedule: beta[t] and abar[t], (T + 1,) float64, with beta[0] = 0 and abar[0] = 1.
-
-    Make one by `Schedule.linear()` (the paper's), `Schedule.cosine()`, or `Schedule.of(abar)`.
-    """
+    """A noise schedule: beta[t] and abar[t], (T + 1,) float64, with beta[0] = 0 and abar[0] = 1."""
 
     def __init__(self, beta: Tensor, name: str = "custom"):
         """beta: beta_1 .. beta_T, (T,). Raises ValueError unless T >= 1 and all are in (0, 1)."""
@@ -24,14 +21,12 @@ class Schedule:
             raise ValueError(f"a schedule needs T >= 1 and betas in (0, 1), not {span}")
         self.T = len(beta)
         self.name = name
-        self.beta = torch.cat(
-            [torch.zeros(1, dtype=torch.float64, device="cpu"), beta.double().cpu()]
-        )
+        self.beta = F.pad(beta.double().cpu(), (1, 0))  # beta_0 = 0
         self.abar = torch.cumprod(1 - self.beta, 0)
 
     @classmethod
     def linear(cls, T: int = 1024, beta_1: float = 1e-4, beta_T: float = 0.02) -> "Schedule":
-        """The paper's schedule: T = 1024, beta from 1e-4 to 0.02."""
+        """The paper's schedule."""
         return cls(torch.linspace(beta_1, beta_T, T, dtype=torch.float64, device="cpu"), "linear")
 
     @classmethod
@@ -47,7 +42,7 @@ class Schedule:
     @classmethod
     def of(cls, abar: Tensor) -> "Schedule":
         """Any schedule with 1 > abar_1 > ... > abar_T > 0, (T,); else raises ValueError."""
-        abar = torch.cat([torch.ones(1, dtype=torch.float64, device="cpu"), abar.double().cpu()])
+        abar = F.pad(abar.double().cpu(), (1, 0), value=1.0)  # abar_0 = 1
         if not (abar.diff() < 0).all() or abar[-1] <= 0:
             raise ValueError("abar[t] must fall with t and stay in (0, 1)")
         return cls(1 - abar[1:] / abar[:-1])

@@ -1,8 +1,7 @@
 """PairedUNet: the noise-prediction network of both chains, eps = net(z_t, t, guide).
 
-As in the paper, the U-Net sees the noisy image and, concatenated, its guide: model_x sees (x_t,
-y_t), model_y sees (y_t, guide). Without a guide it is an unconditional network; with a two-channel
-z_t, a joint one. `extras/frugal.py` makes it fast at 512x512.
+As in the paper, it sees the noisy image and, concatenated, its guide: model_x sees (x_t, y_t),
+model_y sees (y_t, guide). `extras/frugal.py` makes it fast at 512x512.
 """
 
 import math
@@ -33,6 +32,13 @@ def time_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with weights and bias 0: at first it adds nothing."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class ResBlock(nn.Module):
     """Two convolutions with the time embedding between, and a shortcut. C -> C' channels."""
 
@@ -42,10 +48,8 @@ class ResBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, out, 3, padding=1)
         self.time = nn.Linear(time, out)
         self.norm2 = nn.GroupNorm(groups, out)
-        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        self.conv2 = zeroed(nn.Conv2d(out, out, 3, padding=1))  # a block starts as its shortcut
         self.shortcut = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)  # every block starts as its shortcut
-        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, h: Tensor, time: Tensor) -> Tensor:
         residual = self.conv1(F.silu(self.norm1(h)))
@@ -61,9 +65,7 @@ class Attention(nn.Module):
         self.heads = max(1, channels // 32)
         self.norm = nn.GroupNorm(groups, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, h: Tensor) -> Tensor:
         qkv = self.qkv(self.norm(h))
@@ -89,7 +91,7 @@ class Stage(nn.Module):
 class PairedUNet(nn.Module):
     """The denoiser of one chain: (z_t, t, guide) -> eps.
 
-    channels, guide: channels of z_t and of the guide (0: unconditional).
+    channels, guide: channels of z_t (2: a joint network) and of the guide (0: unconditional).
     base, mults, blocks: width of the first level, its multiple and residual blocks on each level.
     attention: the levels with attention; 0 is the finest.
     fold: fold x fold pixels become channels before the first layer: 2 makes 32x32 a 16x16 task.
@@ -127,34 +129,30 @@ class PairedUNet(nn.Module):
         self.time = nn.Sequential(*layers)
         self.enter = nn.Conv2d((channels + guide) * fold**2, base, 3, padding=1)
 
-        widths = [base * m for m in mults]
-        last = len(widths) - 1
+        levels = [(base * m, level in attention) for level, m in enumerate(mults)]
         c = base
-        skips = [base]  # channels of the skip connections, finest first
+        skips = [c]  # channels of the skip connections, finest first
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()
-        for level, width in enumerate(widths):
-            for _ in range(blocks):
-                self.down.append(Stage(c, width, time, groups, level in attention))
-                c = width
-                skips.append(c)
-            if level < last:
+        for width, attends in levels:
+            if self.down:  # before each level but the first
                 self.shrink.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
                 skips.append(c)
+            for _ in range(blocks):
+                self.down.append(Stage(c, width, time, groups, attends))
+                c = width
+                skips.append(c)
         self.skip_channels = tuple(skips)  # for ControlNet
-        middle = [Stage(c, c, time, groups, attention=True), Stage(c, c, time, groups, False)]
-        self.middle = nn.ModuleList(middle)
+        self.middle = nn.ModuleList(Stage(c, c, time, groups, attends) for attends in (True, False))
         self.up = nn.ModuleList()
         self.grow = nn.ModuleList()
-        for level, width in reversed(list(enumerate(widths))):
-            for _ in range(blocks + 1):
-                self.up.append(Stage(c + skips.pop(), width, time, groups, level in attention))
-                c = width
-            if level > 0:
+        for width, attends in reversed(levels):
+            if self.up:  # likewise
                 self.grow.append(nn.Conv2d(c, c, 3, padding=1))
-        out = nn.Conv2d(c, channels * fold**2, 3, padding=1)
-        nn.init.zeros_(out.weight)
-        nn.init.zeros_(out.bias)
+            for _ in range(blocks + 1):
+                self.up.append(Stage(c + skips.pop(), width, time, groups, attends))
+                c = width
+        out = zeroed(nn.Conv2d(c, channels * fold**2, 3, padding=1))
         self.leave = nn.Sequential(nn.GroupNorm(groups, c), nn.SiLU(), out)
 
     def check_size(self, height: int, width: int) -> None:
@@ -173,39 +171,32 @@ class PairedUNet(nn.Module):
             raise ValueError(f"guide channels: {self.guide} needed, {channels} given")
         inputs = z if guide is None else torch.cat([z, guide], dim=1)
         time = self.time(time_embedding(t, self.base))  # (B, 4 base)
-        h = self.enter(self.fold_in(inputs))  # (B, base, H / fold, W / fold)
+        h = self.enter(F.pixel_unshuffle(inputs, self.fold))  # (B, base, H / fold, W / fold)
         h, skips = self.encode(h, time)
         return self.answer(self.decode(h, skips, time), z, t)
-
-    def fold_in(self, image: Tensor) -> Tensor:
-        """fold x fold pixels become channels: (B, C, H, W) -> (B, C fold^2, H / fold, W / fold)."""
-        return F.pixel_unshuffle(image, self.fold)
 
     def encode(self, h: Tensor, time: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Down and through the middle: the coarsest features, and the skips, finest first."""
         skips = [h]
-        down = iter(self.down)
-        for level in range(len(self.shrink) + 1):
-            for _ in range(self.blocks):
-                h = next(down)(h, time)
+        for i, stage in enumerate(self.down):
+            level, block = divmod(i, self.blocks)
+            if level > 0 and block == 0:
+                h = self.shrink[level - 1](h)  # (B, C, H, W) -> (B, C, H / 2, W / 2)
                 skips.append(h)
-            if level < len(self.shrink):
-                h = self.shrink[level](h)  # (B, C, H, W) -> (B, C, H / 2, W / 2)
-                skips.append(h)
+            h = stage(h, time)
+            skips.append(h)
         for stage in self.middle:
             h = stage(h, time)
         return h, skips
 
     def decode(self, h: Tensor, skips: list[Tensor], time: Tensor) -> Tensor:
         """Up, with a skip into every stage: the last layer's prediction, still folded."""
-        skips = list(skips)
-        up = iter(self.up)
-        for level in range(len(self.shrink) + 1):
-            for _ in range(self.blocks + 1):
-                h = next(up)(h, time, skips.pop())
-            if level < len(self.grow):
-                # (B, C, H, W) -> (B, C, 2 H, 2 W)
-                h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        for i, (stage, skip) in enumerate(zip(self.up, reversed(skips))):
+            level, block = divmod(i, self.blocks + 1)  # level 0 is the coarsest here
+            if level > 0 and block == 0:
+                h = F.interpolate(h, scale_factor=2.0, mode="nearest")
+                h = self.grow[level - 1](h)  # (B, C, H / 2, W / 2) -> (B, C, H, W)
+            h = stage(h, time, skip)
         return self.leave(h)
 
     def answer(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor:

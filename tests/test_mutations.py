@@ -203,7 +203,7 @@ MISTAKES = {
         ["08:deformed"],
     ),
     "a ControlNet that does not start at zero": (
-        "minipig.evidence.methods.controlnet:zero_convolution",
+        "minipig.unet:zeroed",
         "nn.init.zeros_(layer.weight)",
         "nn.init.ones_(layer.weight)",
         ["08:control"],

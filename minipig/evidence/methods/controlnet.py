@@ -8,16 +8,9 @@ step, the whole is the unconditional network. Loss and sampling are those of Seg
 import copy
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from minipig.unet import PairedUNet, time_embedding
-
-
-def zero_convolution(channels: int, out: int) -> nn.Conv2d:
-    """A 1x1 convolution that starts at zero."""
-    layer = nn.Conv2d(channels, out, 1)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+from minipig.unet import PairedUNet, time_embedding, zeroed
 
 
 class ControlNet(nn.Module):
@@ -28,17 +21,18 @@ class ControlNet(nn.Module):
         self.frozen = frozen.requires_grad_(False)
         self.control = copy.deepcopy(frozen).requires_grad_(True)
         del self.control.up, self.control.grow, self.control.leave  # only the encoder is copied
-        self.show = zero_convolution(frozen.fold**2, frozen.base)
-        self.tell = nn.ModuleList(zero_convolution(c, c) for c in frozen.skip_channels)
-        self.tell_middle = zero_convolution(frozen.skip_channels[-1], frozen.skip_channels[-1])
+        middle = frozen.skip_channels[-1]
+        self.show = zeroed(nn.Conv2d(frozen.fold**2, frozen.base, 1))
+        self.tell = nn.ModuleList(zeroed(nn.Conv2d(c, c, 1)) for c in frozen.skip_channels)
+        self.tell_middle = zeroed(nn.Conv2d(middle, middle, 1))
 
     def forward(self, z: Tensor, t: Tensor, guide: Tensor) -> Tensor:
         net, control = self.frozen, self.control
-        folded = net.fold_in(z)
+        folded = F.pixel_unshuffle(z, net.fold)
         embedding = time_embedding(t, net.base)
         time = net.time(embedding)
         h, skips = net.encode(net.enter(folded), time)
-        shown = control.enter(folded) + self.show(net.fold_in(guide))
+        shown = control.enter(folded) + self.show(F.pixel_unshuffle(guide, net.fold))
         found, levels = control.encode(shown, control.time(embedding))
         skips = [skip + tell(level) for skip, tell, level in zip(skips, self.tell, levels)]
         return net.answer(net.decode(h + self.tell_middle(found), skips, time), z, t)

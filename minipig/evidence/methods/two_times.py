@@ -8,6 +8,7 @@ round. The guider of PIG is its half at s = t, SegGuidedDif's network its half a
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from minipig.evidence.methods.batch import Batch, absent, signs
 from minipig.guider import NoisyPair
@@ -29,7 +30,7 @@ class TwoTimes(nn.Module):
         trunk.check_size(*both.shape[2:])
         time = trunk.time(time_embedding(t, trunk.base))
         time = time + self.slice_time(time_embedding(s, trunk.base))
-        h, skips = trunk.encode(trunk.enter(trunk.fold_in(both)), time)
+        h, skips = trunk.encode(trunk.enter(F.pixel_unshuffle(both, trunk.fold)), time)
         out = trunk.decode(h, skips, time)
         return trunk.answer(out, both, t)[:, :1], trunk.answer(out, both, s)[:, 1:]
 

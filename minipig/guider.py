@@ -2,8 +2,7 @@
 
 The guider model_x(x_t, y_t, t) denoises the mask and looks at the noisy slice. model_y(guide, y_t,
 t) denoises the slice; a *guide rule* says what it is shown. (So in the paper; in code both are
-called model(z_t, t, guide).) The paper gives no loss for model_y. It asks for x0_hat in sampling,
-and says that a network conditioned on clean masks will do.
+called model(z_t, t, guide).)
 """
 
 from dataclasses import dataclass
@@ -44,12 +43,6 @@ class NoisyPair:
         eps_1 = torch.randn(x0.shape, generator=generator).to(x0.device)
         eps_2 = torch.randn(y0.shape, generator=generator).to(y0.device)
         return cls(x0, y0, t, eps_1, eps_2, schedule, model_x)
-
-    def part(self, rows: Tensor, device: torch.device) -> "NoisyPair":
-        """The pairs at these rows, on `device`."""
-        tensors = (self.x0, self.y0, self.t, self.eps_1, self.eps_2)
-        moved = (z[rows].to(device, non_blocking=True) for z in tensors)
-        return NoisyPair(*moved, self.schedule, self.model_x)
 
     @cached_property
     def xt(self) -> Tensor:

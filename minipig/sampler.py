@@ -3,8 +3,7 @@
 Two chains of noise, Eq. (8)-(10), are reversed together, Eq. (11). By Proposition 1, Eq. (12), a
 joint step is a mask step and then a slice step: one turn of the loop in `walk`, the block of
 Fig. 2. The loop knows two denoisers, a schedule, a grid and a guide rule, and nothing of networks:
-the ideal denoisers of an exactly known world can take their place. Eq. (6) and (7) are methods of
-Schedule.
+the ideal denoisers of an exactly known world can take their place.
 """
 
 from dataclasses import dataclass, replace
@@ -103,9 +102,9 @@ def denoise(
 
 @dataclass(frozen=True)
 class Solver:
-    """How to sample: a generator of states, called as `walk` is, and its levels.
+    """How to sample: a generator of states, called as `walk` is, and the grid of its levels.
 
-    grid(schedule, steps) -> levels from T to 0. steps: how many if the user gives no number.
+    steps: how many moves if the user gives no number.
     """
 
     walk: Callable[..., Iterator[State]] = walk
@@ -140,10 +139,9 @@ def sample(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield pairs first .. first + n - 1 of `seed`, at most `batch` at a time, on the CPU.
 
-    size: height and width. Each pair of tensors is (masks, slices), (B, 1, H, W) float32: masks are
-    ±1 (x0_hat > 0), slices in [-1, 1]. Pair i starts from noise that depends on `seed` and i alone,
-    whatever the batch. steps: default, the solver's number. Raises ValueError as `Solver.levels`
-    does.
+    Each pair of tensors is (masks, slices), (B, 1, H, W) float32: masks ±1 (x0_hat > 0), slices in
+    [-1, 1]. Pair i starts from noise that depends on `seed` and i alone. size: height and width;
+    steps: default, the solver's number. Raises ValueError as `Solver.levels` does.
     """
     grid = solver.levels(pair, steps)
     for start in range(first, first + n, batch):

@@ -86,10 +86,7 @@ def scores(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def predict(net: nn.Module, images: Tensor, batch: int = 256) -> Tensor:
-    """Logits of all images (N, 1, H, W), computed on the device of `net` and returned on the CPU.
-
-    Leaves `net` in evaluation mode.
-    """
+    """Logits of all images (N, 1, H, W), on the CPU, by `net` in evaluation mode on its device."""
     net.eval()
     device = next(net.parameters()).device
     return torch.cat([net(part.to(device)).cpu() for part in images.split(batch)])

@@ -52,16 +52,6 @@ def test_noise_is_drawn_in_the_order_of_algorithm_1():
     assert torch.equal(p.eps_2, torch.randn((8, 1, 2, 2), generator=draw))
 
 
-def test_part_of_a_pair_has_the_same_levels_and_noise():
-    model_x = nothing
-    p = pair(8, model_x)
-    rows = torch.tensor([5, 2])
-    part = p.part(rows, torch.device("cpu"))
-    for name in ("x0", "y0", "t", "eps_1", "eps_2", "xt", "yt", "x0_hat"):
-        assert torch.equal(getattr(part, name), getattr(p, name)[rows])
-    assert part.model_x is model_x and part.schedule is SCHEDULE
-
-
 def test_model_x_loss_is_the_plain_mean_square():
     """A guider that answers 0 loses the variance of eps_1, 1; one that knows eps_1 loses 0."""
     p = pair()

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from minipig.data.phantoms import phantoms
-from minipig.guider import model_x_loss
-from minipig.seeds import seeded_network
+from minipig.guider import NoisyPair, model_x_loss
+from minipig.schedule import Schedule
+from minipig.seeds import generator, seeded_network
 from minipig.training.loop import Training, fit
-from minipig.training.speed import Speed
+from minipig.training.speed import Speed, part_of
 from minipig.unet import PRESETS, PairedUNet
 
 
@@ -27,6 +28,19 @@ def plain():
 def test_accumulation_changes_nothing(plain):
     """Whole batches, and parts of 2 + 2 + 1 + 1 pairs."""
     assert (plain - curve(bfloat16=False, accumulate=4)).abs().max() < 1e-5
+
+
+def test_part_of_a_pair_has_the_same_levels_and_noise():
+    def model_x(z, t, guide):
+        return torch.zeros_like(z)
+
+    schedule = Schedule.linear()
+    p = NoisyPair.draw(*phantoms(8, (16, 16))[:], schedule, generator("part"), model_x)
+    rows = torch.tensor([5, 2])
+    part = part_of(p, rows, torch.device("cpu"))
+    for name in ("x0", "y0", "t", "eps_1", "eps_2", "xt", "yt", "x0_hat"):
+        assert torch.equal(getattr(part, name), getattr(p, name)[rows])
+    assert part.model_x is model_x and part.schedule is schedule
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():

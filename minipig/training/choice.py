@@ -21,7 +21,7 @@ from torch import distributed, nn
 from minipig.data.files import locked, write_json
 from minipig.guider import NoisyPair
 from minipig.training.devices import free_memory, machine, rank, wait_for_device
-from minipig.training.speed import Speed, laid_out
+from minipig.training.speed import Speed, laid_out, part_of
 from minipig.unet import PairedUNet
 
 Seconds = dict[str, float | None]  # of a step, by candidate; None: it cannot be taken here
@@ -117,7 +117,7 @@ def trial(names: list[str], net: nn.Module, loss: Callable, pair: NoisyPair, mos
     networks = {name: laid_out(copy.deepcopy(net), how).train() for name, how in speeds.items()}
 
     def seconds(name: str, rows: int) -> float | None:
-        part = pair.part(torch.arange(rows), device)
+        part = part_of(pair, torch.arange(rows), device)
         start = time.perf_counter()
         try:
             with torch.autocast(device.type, torch.bfloat16, enabled=speeds[name].bfloat16):
@@ -161,7 +161,7 @@ def too_large(net: nn.Module, loss: Callable, pair: NoisyPair, most: int, bfloat
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    one = pair.part(torch.arange(1), device)
+    one = part_of(pair, torch.arange(1), device)
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):

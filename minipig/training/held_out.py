@@ -13,6 +13,7 @@ from minipig.data.pairs import Pairs
 from minipig.guider import Denoiser, NoisyPair
 from minipig.schedule import Schedule
 from minipig.seeds import generator
+from minipig.training.speed import part_of
 
 MEASURED = 256  # noisy pairs
 TIMES = 25  # measurements in a training, at most
@@ -74,7 +75,7 @@ class HeldOut:
         total = 0.0
         for first in range(0, MEASURED, batch):
             numbers = range(first, min(first + batch, MEASURED))
-            pair = self.noisy(numbers).part(torch.arange(len(numbers)), device)
+            pair = part_of(self.noisy(numbers), torch.arange(len(numbers)), device)
             total += self.loss(model, pair).item() * len(numbers)
         return total / MEASURED
 

@@ -53,6 +53,13 @@ def prepared(model: nn.Module, speed: Speed) -> nn.Module:
     return DistributedDataParallel(network) if rank()[1] > 1 else network
 
 
+def part_of(pair: NoisyPair, rows: Tensor, device: torch.device) -> NoisyPair:
+    """The pairs at these rows, on `device`."""
+    tensors = (pair.x0, pair.y0, pair.t, pair.eps_1, pair.eps_2)
+    moved = (z[rows].to(device, non_blocking=True) for z in tensors)
+    return NoisyPair(*moved, pair.schedule, pair.model_x)
+
+
 def backward(network: nn.Module, loss: Callable, pair: NoisyPair, speed: Speed) -> Tensor:
     """Add the gradient of the batch's mean loss to the weights' `.grad`; return that loss.
 
@@ -68,7 +75,7 @@ def backward(network: nn.Module, loss: Callable, pair: NoisyPair, speed: Speed) 
         # processes meet once a step
         with nullcontext() if last or processes == 1 else network.no_sync():
             with torch.autocast(device.type, torch.bfloat16, enabled=speed.bfloat16):
-                share = loss(network, pair.part(rows, device)) * (len(rows) / batch)
+                share = loss(network, part_of(pair, rows, device)) * (len(rows) / batch)
             (processes * share).backward()
         value += share.detach()
     if processes > 1:

@@ -144,8 +144,7 @@ class Strength(Clean):
     """Classifier-free guidance, Ho and Salimans 2022, arXiv 2207.12598.
 
     eps = eps(none) + w (eps(mask) - eps(none)). Trained on clean masks, one in ten replaced by
-    `none`, 0 everywhere. w > 1 follows the mask more closely than the data do. Two calls of model_y
-    a step.
+    `none`, 0 everywhere. w > 1 follows the mask more closely than the data do.
     """
 
     def __init__(self, w: float = 2.0):
@@ -167,9 +166,8 @@ class Dithered(Clean):
     """A mask ±1 at every step; over the steps the masks average to x0_hat. An idea of minipig's.
 
     A pixel is lesion where its probability (1 + x0_hat) / 2 exceeds a threshold, which fills (0, 1)
-    evenly as t falls. So model_y sees masks only, as in training, and a pixel of probability p is
-    lesion in a share p of the steps. Sign, whose threshold is always 1/2, drops every doubt. The
-    pixels share the threshold, so their masks are not draws from the posterior.
+    evenly as t falls. Sign, whose threshold is always 1/2, drops every doubt. The pixels share the
+    threshold, so their masks are not draws from the posterior.
     """
 
     GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill (0, 1) evenly

@@ -9,7 +9,7 @@ from scipy import ndimage
 from minipig.data.images import CHANNELS, fit_mask, place_of
 
 DIM = 0.25  # of the largest possible value: all pixels of an image below it use two bits fewer
-FEW = 4  # pixels of a lesion that is small, and not a line
+FEW = 7  # pixels: more of them without a block of 2x2 are a line, not a small lesion
 GAIN = 0.1  # of their area, that lesions may gain or lose by resizing
 NARROW = 0.08  # of the possible range, which nearly all pixels of an image lie in
 

@@ -123,7 +123,10 @@ def test_lesions_that_resizing_leaves_one_pixel_wide_are_told(tmp_path):
         mask = np.zeros((64, 64), np.uint8)
         mask[8 : 8 + height, 8:60] = 255
         write(tmp_path, name, image=mask // 2 + 9, mask=mask)
-    told = "the lesions of 1 of 2 masks are at most one pixel wide at 16x16; raise the size"
+    plus = np.zeros((64, 64), np.uint8)  # at 16x16 five pixels, none of them in a block
+    plus[8:20, 12:16] = plus[12:16, 8:20] = 255
+    write(tmp_path, "plus.png", image=plus // 2 + 9, mask=plus)
+    told = "the lesions of 1 of 3 masks are at most one pixel wide at 16x16; raise the size"
     assert told in PairFolder(tmp_path, (16, 16)).notes
     assert not any("wide" in note for note in PairFolder(tmp_path, (32, 32)).notes)
 

@@ -189,6 +189,28 @@ def test_the_solvers():
         assert text.replace("0.", ".").replace("-", "−") == told and told in PAGE
 
 
+def test_going_on_from_a_run():
+    found = load("going_on.json")
+    held_out = found["held_out"]
+    shown = table_below("then | model_x")
+    assert list(shown) == list(held_out)
+    ends = {}
+    for name, losses in held_out.items():
+        assert len(losses["model_x"]) == len(losses["model_y"]) == 3
+        for values, told in zip(losses.values(), shown[name]):
+            mean, low, high = (short(f"{f(values):.4f}") for f in (np.mean, min, max))
+            assert told == f"{mean} ({low} to {high})"
+        ends[name] = np.array(list(losses.values()))
+    same, third, whole, other, other_third, tenth, alone = ends.values()
+    assert (same < third).all() and (other < other_third).all() and (other_third < tenth).all()
+    assert (other < alone).all() and abs(same.mean(1) / whole.mean(1) - 1).max() < 0.1
+    assert (tenth.mean(1) > alone.mean(1)).all()
+    long = found["after_3000_steps"]
+    for values in long.values():
+        assert " and ".join(short(f"{value:.4f}") for value in values) in PAGE
+    assert (np.diff(list(long.values()), axis=0) > 0).all()  # the lower the rate, the worse
+
+
 def test_held_out_losses():
     losses, points = read_curves(RESULTS / "held_out")
     text = " ".join(PAGE.split())
@@ -209,6 +231,17 @@ def test_held_out_losses():
         assert rows[keep] == [f"{100 * close:.0f} %", mine] and f"pairs: {real})" in text
         config = json.loads((run / "config.json").read_text())["config"]
         assert (config["keep"], config["steps"], config["seed"]) == (keep, 3000, 20)
+
+
+def test_which_weights_serve_a_segmenter():
+    dice = load("held_out/dice.json")["dice"]
+    shown = table_below("pairs to learn from | seed 1")
+    mean = {name: [100 * np.mean(of[name]) for of in dice.values()] for name in dice["1"]}
+    for values, told in zip(mean.values(), shown.values()):
+        assert told == [f"{value:.1f}" for value in values]
+    ahead, gain = (np.subtract(mean["last"], mean[name]) for name in ("best", "real"))
+    told = "by {:.1f} and {:.1f} points, of {:.1f} and {:.1f} gained"
+    assert short(told.format(*ahead, *gain)) in PAGE and (ahead > 0).all()
 
 
 def test_the_bench():

@@ -105,8 +105,7 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
         remedy = remedies.get(args.command, "free memory, or use a larger machine")
         return f"out of memory; {remedy}, and repeat the command"
     if isinstance(error, RuntimeError):
-        lost = several_processes() and re.search("Connection (closed|reset) by peer", text)
-        return "another process has stopped; its error says why" if lost else ""
+        return ""
     if isinstance(error, OSError) and error.errno is not None:  # a full disk, a read-only folder
         place = error.filename or getattr(args, "out", None) or "the output folder"
         out = {"prepare": "DST", "course": "FOLDER"}.get(args.command, "--out")

@@ -47,9 +47,6 @@ def test_two_processes_learn_what_one_learns_with_the_whole_batch(tmp_path, alon
 def test_a_run_of_two_processes_goes_on_in_one(tmp_path, alone):
     """The number of processes is no part of the configuration."""
     assert torchrun(*TRAIN, "--out", tmp_path).returncode == 0
-    refused = torchrun(*TRAIN, "--steps", 21, "--out", tmp_path)  # by process 0
-    assert "(steps 20 there, 21 here)" in refused.stderr.partition("Root Cause")[2]
-    assert refused.stderr.count("Traceback") == 1  # torchrun's own
     (tmp_path / "pair.pt").unlink()
     (tmp_path / "model_y.ckpt").unlink()
     assert main([*TRAIN, "--device", "cpu", "--out", str(tmp_path)]) == 0

@@ -8,16 +8,8 @@ import torch
 
 from minipig.evidence.bench import runner as bench
 from minipig.evidence.bench.networks import PLAIN, RIVALS, SPEEDS, build, lay_out
-from minipig.evidence.bench.runner import (
-    LIMIT,
-    exponent,
-    exponents,
-    plan,
-    run_bench,
-    run_child,
-    summarise,
-    table,
-)
+from minipig.evidence.bench.report import exponent, exponents, summarise, table
+from minipig.evidence.bench.runner import LIMIT, plan, run_bench, run_child
 from minipig.evidence.bench.worker import Row, measure
 from minipig.extras.frugal import ChannelsLastGroupNorm, RecomputedStage
 from minipig.seeds import generator, seeded_network

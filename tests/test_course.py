@@ -14,7 +14,8 @@ import pytest
 from minipig.cli import main
 from minipig.course import files
 from minipig.course.copy import TODO, left_open, student_edition, write_course
-from minipig.course.site import mathml, page_of, summary, write_site
+from minipig.course.rendering import mathml, page_of, summary
+from minipig.course.site import write_site
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -250,7 +251,8 @@ def test_what_the_site_needs_is_told_where_it_is_missing(tmp_path, monkeypatch, 
     for name in [name for name in sys.modules if name.startswith("latex2mathml")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "latex2mathml", None)
-    monkeypatch.delitem(sys.modules, "minipig.course.site", raising=False)
+    for name in ("rendering", "site"):
+        monkeypatch.delitem(sys.modules, f"minipig.course.{name}", raising=False)
     assert main(["course", str(tmp_path / "site"), "--html"]) == 2
     said = capsys.readouterr().err
     assert said == "minipig: --html needs latex2mathml; install it: pip install latex2mathml\n"

@@ -29,6 +29,7 @@ from minipig.evidence.methods.registry import METHODS, NETWORKS
 from minipig.evidence.tables import plan, records, runner, table1
 from minipig.evidence.tables.drawing import experiment_figure, sheets
 from minipig.evidence.tables.experiment import Experiment
+from minipig.evidence.tables.gains import gains_figure
 from minipig.evidence.tables.hypotheses import (
     COMPARATORS,
     DISTANCES,
@@ -329,6 +330,27 @@ def test_every_row_has_a_value_for_every_fold_and_seed(done):
             "seconds",
         }
     assert all((out / name).stat().st_size > 10_000 for name in ("samples.png", "nearest.png"))
+    assert (out / "gains.png").stat().st_size > 10_000
+
+
+def test_gains_are_drawn_fold_by_fold():
+    """Of three folds with two seeds each; a row may have fewer, and one alone has no interval."""
+    rows = {
+        "real": {"dice": [0.4, 0.5, 0.5, 0.5, 0.6, 0.6]},
+        "real+PIG_4": {"dice": [0.5, 0.6, 0.5, 0.7, 0.6, 0.6]},
+        "real+classical": {"dice": [0.7, 0.8]},
+    }
+    fig = gains_figure(rows, parts=3)
+    (ax,) = fig.axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["classical", "PIG, 4 pairs"]
+    lines = {line.get_marker(): line for line in ax.lines if line.get_color() == "C0"}
+    assert np.allclose(lines["|"].get_xdata(), [10, 10, 0]) and set(lines["|"].get_ydata()) == {1}
+    assert np.allclose(lines["o"].get_xdata(), 20 / 3)
+    assert np.allclose(lines["None"].get_xdata(), 100 * np.array(metrics.interval([0.1, 0.1, 0.0])))
+    others = {line.get_marker() for line in ax.lines if line.get_color() == "black"}
+    assert others == {"|", "D"}
+    shown = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert shown == ["mean, PIG's pairs", "mean, other pairs", "a fold", "95 % interval"]
 
 
 def test_values_are_in_the_order_of_folds_and_seeds(done):

@@ -4,6 +4,7 @@ RESULTS/config.json  the protocol; fold_K.json: the records of fold K, for resum
 RESULTS/table1.json  {"rows": {name: {"fd": [one a fold], "kd": ..., ...}}, "provenance": ...}
 RESULTS/table2.json  the same with {"dice": [fold 0 seed 0, fold 0 seed 1, fold 1 seed 0, ...], ...}
                      in 0..1 on the fold's test patients, and "fresh_dice" on fresh phantoms
+RESULTS/gains.png    the gains of Table 2 over real pairs only, fold by fold
 RESULTS/samples.png  samples of every method from equal noise; nearest.png: with the nearest real
 """
 
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from minipig.data.files import write_figure, write_json
 from minipig.evidence.tables.drawing import SHOWN, sheets
 from minipig.evidence.tables.experiment import Experiment
+from minipig.evidence.tables.gains import gains_figure
 from minipig.evidence.tables.hypotheses import DIRECTIONS, DISTANCES
 from minipig.evidence.tables.plan import plan, table1_sources
 from minipig.evidence.tables.protocol import Protocol
@@ -67,6 +69,9 @@ def run_table(
     result = {"rows": rows, "provenance": provenance(experiment)}
     write_json(out / f"table{table}.json", result)
     print(table_text(table, rows, protocol))
+    if table == 2 and "real" in rows and len(rows) > 1:
+        figure = gains_figure(rows, protocol.segmenter_seeds, protocol.folds)
+        write_figure(out / "gains.png", figure)
     other = out / "table1.json"
     if table == 2 and (sentences := verdict(rows, protocol)):
         print(sentences)

@@ -1,0 +1,82 @@
+"""Gains in Dice as a figure: a stroke a fold, the mean, and its 95 % interval."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from minipig.evidence.markdown import spelt
+from minipig.evidence.tables.hypotheses import common_folds, gain
+from minipig.evidence.tables.protocol import Protocol
+
+SEEDS = Protocol.segmenter_seeds
+MARKS = {"PIG": ("o", "C0"), "fresh": ("D", "C1"), "": ("D", "black")}  # by a word of the row
+
+
+def forest(
+    ax: Axes,
+    rows: dict,
+    names: list[str],
+    key: str = "dice",
+    seeds: int = SEEDS,
+    parts: float = Protocol.folds,
+) -> None:
+    """Draw the gains of these rows of Table 2 over real pairs only, paired by fold, in points.
+
+    parts: of the data, as for `interval` in metrics.py; a single fold has no interval.
+    """
+    for place, name in enumerate(names):
+        marker, colour = next(style for word, style in MARKS.items() if word in name)
+        row, base = common_folds(rows, (name, "real"), key, seeds)
+        folds = 100 * (row - base).mean(1)
+        mean, low, high = (100 * value for value in gain(rows, name, "real", key, seeds, parts))
+        if np.isfinite(low):
+            style = dict(linewidth=2.5, alpha=0.4, solid_capstyle="butt")
+            ax.plot([low, high], [place, place], color=colour, **style)
+        ax.plot(folds, np.full(len(folds), place), "|", color=colour, markersize=6)
+        ax.plot(mean, place, marker, color=colour, markersize=4)
+    ax.axvline(0, color="0.6", linewidth=0.8)
+    ax.set(yticks=range(len(names)), yticklabels=map(spelt, names), ylim=(len(names) - 0.5, -0.9))
+
+
+def forest_key(fig: Figure, names: list[str], stroke: str) -> None:
+    """Below the figure, what the marks of a forest of these rows mean; a stroke is `stroke`."""
+    words = {"PIG": "mean, PIG's pairs", "fresh": "mean, fresh real pairs", "": "mean, other pairs"}
+    marks = [
+        (*MARKS[word], label)
+        for word, label in words.items()
+        if any(word in name for name in names)
+    ]
+    handles = [
+        Line2D([], [], marker=marker, color=colour, linestyle="", markersize=6, label=label)
+        for marker, colour, label in [*marks, ("|", "0.3", stroke)]
+    ]
+    handles.append(Line2D([], [], linewidth=2.5, alpha=0.4, color="black", label="95 % interval"))
+    columns = 5 if fig.get_figwidth() > 7 else 2
+    fig.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
+
+
+def gains_figure(
+    rows: dict, seeds: int = SEEDS, parts: float = Protocol.folds, unit: str = "fold"
+) -> Figure:
+    """The gains of all rows over real pairs only, the largest first; a panel for each test set.
+
+    rows: {name: {"dice": [unit 0 seed 0, unit 0 seed 1, ...], "fresh_dice": likewise, or none}},
+    one of them "real".
+    """
+    panels = {"dice": f"the {unit}s' own test patients", "fresh_dice": "fresh phantoms"}
+    panels = {key: title for key, title in panels.items() if key in rows["real"]}
+    last = [*panels][-1]
+    names = [name for name in rows if name != "real"]
+    names.sort(key=lambda name: -np.mean(rows[name][last]))
+    size = (1.6 + 3.5 * len(panels), 1.3 + 0.24 * len(names))
+    shared = dict(sharex=True, sharey=True, squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(1, len(panels), figsize=size, **shared)
+    for ax, (key, title) in zip(axes[0], panels.items()):
+        forest(ax, rows, names, key, seeds, parts)
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel("gain in Dice, points")
+    fig.suptitle("gains over real pairs only", fontsize=10)
+    forest_key(fig, names, f"a {unit}")
+    return fig

@@ -29,7 +29,7 @@ from minipig.evidence.methods.registry import METHODS, NETWORKS
 from minipig.evidence.tables import plan, records, runner, table1
 from minipig.evidence.tables.drawing import experiment_figure, sheets
 from minipig.evidence.tables.experiment import Experiment
-from minipig.evidence.tables.gains import gains_figure
+from minipig.evidence.tables.gains import differences_figure, gains_figure
 from minipig.evidence.tables.hypotheses import (
     COMPARATORS,
     DISTANCES,
@@ -351,6 +351,16 @@ def test_gains_are_drawn_fold_by_fold():
     assert others == {"|", "D"}
     shown = [text.get_text() for text in fig.legends[0].get_texts()]
     assert shown == ["mean, PIG's pairs", "mean, other pairs", "a fold", "95 % interval"]
+
+
+def test_differences_are_drawn_under_their_headings():
+    fig = differences_figure({"a": {"b": np.array([0.01, 0.03]), "c": np.array([0.02])}}, "seed")
+    (ax,) = fig.axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b", "c"]
+    means = [line.get_data() for line in ax.lines if line.get_marker() == "D"]
+    assert np.allclose(means, [[[2], [1]], [[2], [2]]])
+    told = [text.get_text() for text in ax.texts]
+    assert told[0].startswith("+2.0 (") and told[1] == "+2.0"  # one alone has no interval
 
 
 def test_values_are_in_the_order_of_folds_and_seeds(done):

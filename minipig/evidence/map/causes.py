@@ -2,6 +2,7 @@
 
 OUT/seed_S/SETUP/fold_0.json  the records of a seed and a setup, for resuming
 OUT/causes.json               {"effects": [...], "rows": {SETUP/SOURCE: {seed: ...}}, "provenance"}
+OUT/causes.png                the effects as a figure
 """
 
 from dataclasses import dataclass, replace
@@ -10,11 +11,13 @@ from typing import Iterator
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from minipig.data.files import write_json
+from minipig.data.files import write_figure, write_json
 from minipig.evidence.map.cells import Cell, compute, recorded
 from minipig.evidence.methods.registry import METHODS
 from minipig.evidence.metrics import interval
+from minipig.evidence.tables.gains import differences_figure
 from minipig.evidence.tables.hypotheses import INDEPENDENT
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.runner import check, provenance
@@ -109,8 +112,8 @@ def collected(out: Path, work: Path, made: list[Cell]) -> dict[str, dict[str, di
 def effects(values: dict[str, dict[str, dict]]) -> list[dict]:
     """Of each cause and generator: Dice before and after, and their difference, paired by seed.
 
-    {"cause", "of", "before", "after", "difference", "interval": 95 %, "seeds"}, over the seeds that
-    have both; none if no seed has.
+    {"cause", "of", "before", "after", "difference", "interval": 95 %, "by_seed": {seed: ...}}, over
+    the seeds that have both; none if no seed has.
     """
     rows = []
     for cause in CAUSES:
@@ -122,7 +125,8 @@ def effects(values: dict[str, dict[str, dict]]) -> list[dict]:
             old, new = (np.array([part[s]["dice"] for s in seeds]) for part in (before, after))
             low, high = interval(new - old, INDEPENDENT)
             found = dict(cause=cause.name, of=of, before=old.mean(), after=new.mean())
-            found |= dict(difference=(new - old).mean(), interval=[low, high], seeds=seeds)
+            found |= dict(difference=(new - old).mean(), interval=[low, high])
+            found["by_seed"] = dict(zip(seeds, (new - old).mean(1).tolist()))
             rows.append(found)
     return rows
 
@@ -133,10 +137,18 @@ def effects_text(rows: list[dict]) -> str:
     for row in rows:
         change = points(row["difference"], *row["interval"])
         dice = [f"{100 * row[key]:.1f}" for key in ("before", "after")]
-        lines.append([row["cause"], row["of"], *dice, change, str(len(row["seeds"]))])
+        lines.append([row["cause"], row["of"], *dice, change, str(len(row["by_seed"]))])
     text = columns(lines)
     text.append(f"{len(rows)} differences: about one in twenty would seem certain by chance")
     return "\n".join(text)
+
+
+def effects_figure(rows: list[dict]) -> Figure:
+    """The effects as a figure."""
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    for row in rows:
+        groups.setdefault(row["cause"], {})[row["of"]] = np.array([*row["by_seed"].values()])
+    return differences_figure(groups, "seed", INDEPENDENT)
 
 
 def run_causes(out: Path, work: Path, device: torch.device, seeds: list[int] | None = None) -> dict:
@@ -152,5 +164,6 @@ def run_causes(out: Path, work: Path, device: torch.device, seeds: list[int] | N
     experiments = [cell.experiment(out, work, device) for cell in made]
     result["provenance"] = provenance(*experiments)
     write_json(out / "causes.json", result)
+    write_figure(out / "causes.png", effects_figure(result["effects"]))
     print(effects_text(result["effects"]))
     return result

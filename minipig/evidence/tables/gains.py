@@ -1,4 +1,4 @@
-"""Gains in Dice as a figure: a stroke a fold, the mean, and its 95 % interval."""
+"""Gains and other differences in Dice as figures: a stroke a fold, the mean, a 95 % interval."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,8 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from minipig.evidence.markdown import spelt
+from minipig.evidence.metrics import interval
 from minipig.evidence.tables.hypotheses import common_folds, gain
 from minipig.evidence.tables.protocol import Protocol
+from minipig.evidence.tables.text import points
 
 SEEDS = Protocol.segmenter_seeds
 MARKS = {"PIG": ("o", "C0"), "fresh": ("D", "C1"), "": ("D", "black")}  # by a word of the row
@@ -79,4 +81,35 @@ def gains_figure(
         ax.set_xlabel("gain in Dice, points")
     fig.suptitle("gains over real pairs only", fontsize=10)
     forest_key(fig, names, f"a {unit}")
+    return fig
+
+
+def differences_figure(
+    groups: dict[str, dict[str, np.ndarray]], unit: str, parts: float = Protocol.folds
+) -> Figure:
+    """Differences in Dice, drawn in points, under the headings of their groups.
+
+    groups: {heading: {label: one difference a `unit`, (K,), -1..1}}; parts: as for `forest`.
+    """
+    labels: list[str] = []
+    lines = len(groups) + sum(map(len, groups.values()))
+    fig, ax = plt.subplots(figsize=(8.6, 1 + 0.2 * lines), layout="constrained")
+    for heading, rows in groups.items():
+        labels.append(heading)
+        for label, values in rows.items():
+            place, mean, ends = len(labels), np.mean(values), interval(values, parts)
+            style = dict(color="0.7", linewidth=2.5, solid_capstyle="butt")
+            ax.plot(100 * np.array(ends), [place, place], **style)
+            ax.plot(100 * values, np.full(len(values), place), "|", color="0.3", markersize=6)
+            ax.plot(100 * mean, place, "D", color="black", markersize=4)
+            beside = dict(transform=ax.get_yaxis_transform(), fontsize=8, va="center")
+            ax.text(1.02, place, points(mean, *ends), **beside)
+            labels.append(label)
+    ax.axvline(0, color="0.6", linewidth=0.8)
+    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
+    for text in ax.get_yticklabels():
+        if text.get_text() in groups:
+            text.set(style="italic", weight="bold")
+    ax.set_xlabel("difference in Dice, points")
+    ax.set_title(f"stroke: one {unit}; diamond: mean; bar: 95 % interval", fontsize=9)
     return fig

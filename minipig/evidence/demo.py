@@ -27,7 +27,7 @@ from minipig.training.sampling import draw_figures, figures_are_current, sample_
 
 SEGMENTER_STEPS = 300
 SEGMENTER_SEEDS = 3  # segmenters of each training set
-FIGURE_STEPS = 256  # sampling steps of figure_3.png
+FIGURE_STEPS = 64  # sampling steps of figure_3.png
 LEFT_OUT = (
     "left out, since this was quick: whether masks and slices agree, and whether the pairs help a "
     "segmenter; the samples are those of a small network that has seen little"
@@ -81,8 +81,8 @@ def sample_pairs(out: Path, demo: Demo, pair: PairModel, device: torch.device) -
     size, seed = demo.pair.size, demo.pair.seed
     how = (demo.synthetic, size, demo.sampling_steps, seed, device)
     pairs = sample_folder(out / "synthetic", pair, *how, solver=demo.solver)
-    most = 64 if demo.quick else FIGURE_STEPS
-    steps = getattr(find_rule(demo.pair.rule)(), "steps", most)  # those it is trained for
+    # those that its rule is trained for, if it names them
+    steps = getattr(find_rule(demo.pair.rule)(), "steps", FIGURE_STEPS)
     if not figures_are_current(out, out / "synthetic"):
         draw_figures(out, pair, pairs, steps, seed, device)
     return pairs

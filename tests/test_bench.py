@@ -113,6 +113,16 @@ def test_a_failing_row_is_reported_and_the_others_are_measured(monkeypatch, tmp_
     assert f"{BROKEN.name} failed: ValueError" in capsys.readouterr().out
 
 
+def test_an_earlier_report_stays_until_there_is_something_new(monkeypatch, tmp_path):
+    out = tmp_path / "bench.json"
+    out.write_text('{"rows": {"kept": 1}}')
+    monkeypatch.setattr(bench, "run_child", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(bench, "plan", lambda quick, device: [SMALL])
+    with pytest.raises(KeyboardInterrupt):
+        run_bench(out, True, CPU)
+    assert json.loads(out.read_text()) == {"rows": {"kept": 1}}
+
+
 def test_a_process_that_takes_too_long_is_stopped():
     with pytest.raises(RuntimeError, match="stopped after 0"):
         run_child(SMALL, CPU, 0.01)

@@ -239,7 +239,9 @@ def test_agreement_is_measured_against_held_out_patients(trained, monkeypatch):
     agreement = json.loads((trained / "two" / "agreement.json").read_text())
     details = agreement.pop("details")
     assert set(agreement) == {"synthetic", "fresh"} and all(0 <= v <= 1 for v in agreement.values())
-    assert {"mean", "error", "floor", "area", "empty", "pairs"} == set(details["synthetic"])
+    assert {"mean", "error", "floor", "area", "empty", "pairs", "patients"} == set(
+        details["synthetic"]
+    )
 
 
 def test_sizes_that_are_not_square(tmp_path):

@@ -16,7 +16,7 @@ from minipig.evidence.judge import (
     train_segmenter,
     verdict,
 )
-from minipig.segmentation import SegmentationUNet
+from minipig.segmentation import SegmentationUNet, predict, scores
 from minipig.training.config import Config, load_data
 from minipig.training.loop import Training
 
@@ -149,6 +149,19 @@ def test_empty_pairs_are_left_out_of_the_mean_and_counted():
     assert nothing["mean"] == nothing["floor"] == 0 and nothing["empty"] == 2
 
 
+def test_the_error_is_over_patients_not_over_their_slices():
+    """A slice filed four times says no more than once; one slice a patient: the usual error."""
+    pairs = drawn([0, 2, 4, 6, 8, 10])
+    pairs.images[::2, 0, 12] = 1.0  # the judge is wrong about every second one
+    pairs.images += torch.linspace(0, 0.01, 6).reshape(-1, 1, 1, 1)  # none is another's copy
+    once = agreement(Bright(), pairs)
+    dice = scores(predict(Bright(), pairs.images), pairs.masks)["dice"]
+    assert once["error"] == pytest.approx(dice.std().item() / 6**0.5) and once["patients"] == 6
+    four = agreement(Bright(), pairs.subset([i for i in range(6) for _ in range(4)]))
+    assert four["error"] == pytest.approx(once["error"]) and four["patients"] == 6
+    assert agreement(Bright(), pairs.subset([0, 0, 0]))["error"] < 1e-12  # one tells nothing
+
+
 def test_the_floor_is_what_exchanged_masks_score():
     apart = agreement(Bright(), drawn([0, 4, 8, 12]))
     assert apart["mean"] == 1 and apart["floor"] == 0
@@ -166,12 +179,12 @@ def test_the_floor_is_what_exchanged_masks_score():
         (dict(mean=0.41, floor=0.4), {}, "masks fit their own slices no better than others'"),
         ({}, dict(mean=0.2, floor=0.19), "the judge finds fresh lesions no better than strangers'"),
         ({}, dict(mean=0.0, floor=0.0, error=0.0), "the judge finds fresh lesions no better than"),
-        ({}, dict(mean=1.0, error=0.0, empty=19), "the judge finds fresh lesions no better than"),
+        ({}, dict(mean=1.0, error=0.0, patients=1), "the judge finds fresh lesions no better than"),
         (dict(empty=19), {}, "fewer than two synthetic masks have a lesion"),
         ({}, dict(empty=20), "no fresh pair has a lesion, so nothing can be said"),
     ],
 )
 def test_a_share_is_told_only_where_it_means_something(mine, real, said):
-    usual = dict(mean=0.6, error=0.02, floor=0.1, empty=0, pairs=20)
+    usual = dict(mean=0.6, error=0.02, floor=0.1, empty=0, pairs=20, patients=20)
     sentence = verdict(usual | mine, usual | real)
     assert said in sentence and ("%" in sentence) == ("%" in said)

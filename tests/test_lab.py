@@ -17,7 +17,7 @@ from minipig.evidence.methods.batch import Batch
 from minipig.evidence.methods.registry import NETWORKS
 from minipig.evidence.tables import table1
 from minipig.evidence.tables.protocol import Protocol
-from minipig.rules import Clean, LesionWeighted, Matched
+from minipig.rules import Clean, LesionWeighted, Matched, Previous
 from minipig.schedule import Schedule
 from minipig.seeds import SampleNoise
 from minipig.unet import PRESETS, PairedUNet
@@ -153,6 +153,17 @@ def test_what_the_lab_cannot_do_is_said_at_once(change, message, tmp_path):
     settings = dict(out=tmp_path / "lab.json", work=tmp_path, device=CPU, protocol=SMALL)
     with pytest.raises(ValueError, match=message):
         run_lab(**settings | change)
+
+
+def test_a_rule_for_other_steps_than_the_labs_is_refused(registries, tmp_path):
+    class Mine(Previous):
+        def __init__(self):
+            super().__init__(64)
+
+    enter("mine", Mine, version="1")
+    for solver in ("ddim", "dpm++2m"):
+        with pytest.raises(ValueError, match="mine is for 64 steps of ddim; the lab takes"):
+            run_lab(tmp_path / "lab.json", tmp_path, CPU, SMALL, names=["mine"], solver=solver)
 
 
 # --- the ranking -----------------------------------------------------------------------------
@@ -292,6 +303,16 @@ def test_a_rule_of_your_own_is_judged_trained_and_ranked_like_any(entered, quick
     assert VARIANTS["rounded"].networks == VARIANTS["softened"].networks
     assert VARIANTS["rounded"].networks != VARIANTS["clean"].networks
     assert rows["rounded"]["parameters"] == rows["clean"]["parameters"]
+
+
+def test_a_recorded_rule_that_is_not_shown_is_named(quick, registries, done, tmp_path, capsys):
+    enter("softened", Softened, version="1")
+    work = done[0].parent / "work"
+    run_lab(tmp_path / "own.json", work, CPU, SMALL, seeds=[0], names=["softened"])
+    for registry in (lab.RULES, VARIANTS):
+        del registry["softened"]
+    run_lab(tmp_path / "own.json", work, CPU, SMALL, seeds=[0], names=["clean"])
+    assert "not shown without their --rule: softened" in capsys.readouterr().out
 
 
 def test_a_rule_with_a_schedule_of_its_module_is_ranked(registries, tmp_path, monkeypatch, capsys):

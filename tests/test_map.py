@@ -93,7 +93,7 @@ def test_causes_are_computed_once_and_told(miniature, tmp_path, monkeypatch, cap
     assert {tuple(row["by_seed"]) for row in result["effects"]} == {("21", "22")}
     record = result["rows"]["deformed-3000/PIG-told"]["21"]
     assert len(record["dice"]) == 2 and set(record["losses"]) == {"guider-told", "model_y-told"}
-    assert 0 <= record["agreement"] <= 1 and 0 <= record["nearer"] <= 1
+    assert all(0 <= record[key] <= 1 for key in ("agreement", "nearer", "nearer_known"))
     line = capsys.readouterr().out.splitlines()[-2]
     assert line.split()[:4] == ["twice", "as", "many", "classical"] and line.endswith(" 2")
 

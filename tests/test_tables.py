@@ -42,7 +42,7 @@ from minipig.evidence.tables.hypotheses import (
 from minipig.evidence.tables.protocol import Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest
 from minipig.evidence.tables.runner import run_table
-from minipig.evidence.tables.table2 import training_set
+from minipig.evidence.tables.table2 import segment_unit, training_set
 from minipig.evidence.tables.text import hypotheses_text, table_text, verdict
 from minipig.training.loop import fit
 from minipig.unet import PairedUNet
@@ -341,7 +341,7 @@ def test_gains_are_drawn_fold_by_fold():
         "real+classical": {"dice": [0.7, 0.8]},
     }
     fig = gains_figure(rows, parts=3)
-    (ax,) = fig.axes
+    (ax,) = fig.axes  # classical gains most, in the one fold that it has
     assert [text.get_text() for text in ax.get_yticklabels()] == ["classical", "PIG, 4 pairs"]
     lines = {line.get_marker(): line for line in ax.lines if line.get_color() == "C0"}
     assert np.allclose(lines["|"].get_xdata(), [10, 10, 0]) and set(lines["|"].get_ydata()) == {1}
@@ -390,6 +390,66 @@ def test_what_is_recorded_is_not_made_again_even_without_weights_and_samples(don
     monkeypatch.setattr(Experiment, "samples", lambda *_: pytest.fail("samples were asked for"))
     for table in (1, 2):
         assert run_table(table, SMALL, out, Path("nowhere"), CPU)["rows"] == results[table]["rows"]
+
+
+def test_older_records_are_kept_where_the_samples_are_gone(done, tmp_path, monkeypatch):
+    """Those of the first fold lack a value: they are not made again, and the row ends before it."""
+    out, results = done
+    for path in out.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    shutil.copy(out / "judge.pt", tmp_path)
+    path = tmp_path / "fold_0.json"
+    units = json.loads(path.read_text())
+    for unit in units.values():
+        unit.pop("fd_mirrored", None)
+    path.write_text(json.dumps(units))
+    monkeypatch.setattr(Experiment, "network", lambda *_: pytest.fail("a network was asked for"))
+    monkeypatch.setattr(Experiment, "samples", lambda *_: pytest.fail("samples were asked for"))
+    rows = run_table(1, SMALL, tmp_path, Path("nowhere"), CPU)["rows"]
+    assert "fd_mirrored" not in rows["PIG"] and rows["PIG"]["fd"] == results[1]["rows"]["PIG"]["fd"]
+    assert not (tmp_path / "nearest.png").exists()
+
+
+def test_a_table_has_what_another_process_has_recorded_meanwhile(tmp_path):
+    early = Experiment(SMALL, tmp_path, tmp_path / "work", CPU)
+    other = Records(tmp_path / "fold_1.json")
+    fold = early.folds[1]
+    for seed in (0, 1):
+        name, key = segment_unit(early, fold, "real", 0, seed)
+        other.save(name, {"key": key, "dice": seed / 10, "seconds": 0})
+        name, key = segment_unit(early, early.folds[0], "real", 0, seed)
+        early.records[0].save(name, {"key": key, "dice": seed / 100, "seconds": 0})
+    assert runner.table_rows(early, 2)["real"]["dice"] == [0.0, 0.01, 0.0, 0.1]
+
+
+def test_samples_that_are_there_are_not_drawn_again_under_the_lock(done):
+    out, _ = done
+    experiment = Experiment(SMALL, out, out / "work", CPU)
+    fold, before = experiment.folds[0], dict(experiment.records[0].units)
+    experiment.draw(fold, "PIG", experiment.samples_path(fold, "PIG"), 2)  # another has drawn them
+    assert experiment.records[0].units == before
+
+
+def test_what_the_protocol_refuses(tmp_path):
+    with pytest.raises(ValueError, match="rate must be above 0, not 0.0"):
+        Protocol(rate=0.0)
+    with pytest.raises(ValueError, match="phantom names the built-in data; rename the folder"):
+        Protocol(data=str(tmp_path / "phantom"))
+
+
+def test_judges_of_two_folders_share_a_work_folder(tmp_path):
+    for seed in (1, 2):
+        phantoms(12, (16, 16), seed=seed).save(tmp_path / str(seed))
+        settings = dict(size=(16, 16), folds=2, judge_steps=1)
+        protocol = Protocol(data=str(tmp_path / str(seed)), **settings)
+        experiment = Experiment(protocol, tmp_path / f"out{seed}", tmp_path / "work", CPU)
+        table1.load_judge(experiment, experiment.folds[0])
+    assert len(list((tmp_path / "work" / "fold_0").glob("judge-*.pt"))) == 2
+
+
+def test_a_row_that_these_folds_lack_is_told(tmp_path, capsys):
+    run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [1], ["PIG-finished"])
+    assert "note: there is no row PIG-finished in the folds 1: controls" in capsys.readouterr().out
 
 
 def test_folds_done_apart_and_in_another_order_are_the_same(done, tmp_path):
@@ -486,13 +546,15 @@ def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
 
 def test_the_commit_is_named_where_there_is_one(monkeypatch):
     def git(words, **_):
+        if words[1] == "ls-files":
+            return subprocess.CompletedProcess(words, 0 if stdout else 128)
         return subprocess.CompletedProcess(words, returncode, stdout)
 
     monkeypatch.setattr(records.subprocess, "run", git)
     for stdout, returncode, expected in (
         ("c0ffee\n", 0, "c0ffee"),
         ("c0ffee\n", 1, "c0ffee+"),
-        ("", 128, None),
+        ("", 128, None),  # no repository, or one that the package is no part of
     ):
         assert records.commit.__wrapped__() == expected
     monkeypatch.setattr(

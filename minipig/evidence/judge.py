@@ -53,14 +53,14 @@ def score_pairs(segmenter: nn.Module, pairs: Pairs) -> dict[str, float]:
 def agreement(judge: nn.Module, pairs: Pairs) -> dict[str, float]:
     """How well the judge's masks of the slices fit the pairs' own; empty pairs are left out.
 
-    mean, error: Dice and its standard error, 0 if all pairs are empty; floor: the Dice if masks
-    are exchanged among the slices, which a generator reaches whose masks ignore them; area: share
-    of lesion pixels; empty: masks without lesion, out of `pairs`. The judge must not be trained on
-    generated pairs.
+    mean, error: Dice and its standard error over the patients, 0 if all pairs are empty; floor: the
+    Dice if masks are exchanged among the slices, which a generator reaches whose masks ignore them;
+    area: share of lesion pixels; empty: masks without lesion, out of `pairs`; patients: of the
+    others. The judge must not be trained on generated pairs.
     """
     rows = pairs.masks.flatten(1).any(1).nonzero().flatten().tolist()
     found = dict(pairs=len(pairs), empty=len(pairs) - len(rows), mean=0.0, error=0.0, floor=0.0)
-    found["area"] = pairs.masks.double().mean().item()
+    found |= dict(area=pairs.masks.double().mean().item(), patients=0)
     if not rows:
         return found
     whole = pairs.subset(rows)
@@ -70,7 +70,11 @@ def agreement(judge: nn.Module, pairs: Pairs) -> dict[str, float]:
     shifts = {len(rows) * k // (EXCHANGES + 1) for k in range(1, EXCHANGES + 1)} - {0}
     exchanged = [scores(predicted, whole.masks.roll(k, 0))["dice"].mean().item() for k in shifts]
     found["mean"] = dice.mean().item()
-    found["error"] = dice.std().item() / len(rows) ** 0.5 if len(rows) > 1 else 0.0
+    of = torch.tensor(groups(whole))  # the slices of one patient are alike
+    patients = found["patients"] = int(of.max()) + 1
+    off = dice.new_zeros(patients).index_add(0, of, dice - dice.mean())
+    scatter = off.square().sum().item() * patients / max(patients - 1, 1)
+    found["error"] = scatter**0.5 / len(rows)
     found["floor"] = sum(exchanged) / len(exchanged) if exchanged else 0.0
     return found
 
@@ -136,8 +140,7 @@ def verdict(mine: dict[str, float], real: dict[str, float]) -> str:
     """One sentence on the agreement of synthetic pairs beside that of fresh real ones."""
 
     def fits(found: dict[str, float]) -> bool:
-        several = found["pairs"] - found["empty"] > 1
-        return several and found["mean"] - found["floor"] > 2 * found["error"]
+        return found["patients"] > 1 and found["mean"] - found["floor"] > 2 * found["error"]
 
     if real["empty"] == real["pairs"]:
         return "no fresh pair has a lesion, so nothing can be said: train with a larger --holdout"

@@ -12,7 +12,8 @@ from minipig.data.files import flat, write_atomically
 
 PICTURES = {
     "samples.png": "Samples: each slice with the outline of its mask, above its mask. In a table, "
-    "those of every method from equal noise.",
+    "those of every method, equal seeds in a column.",
+    "gains.png": "Gains over real pairs only: a stroke a fold, the mean, and its 95 % interval.",
     "nearest.png": "Samples above the training slices nearest to them: equal anatomy means a copy.",
     "losses.png": "Losses of the training; points, if any, are held-out patients. If they rise "
     "while the curve falls, the network learns its training pairs by heart.",

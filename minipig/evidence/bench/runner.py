@@ -127,7 +127,8 @@ def run_bench(out: Path, quick: bool, device: torch.device) -> dict:
         print(f"{why}: its rows are left out")
     report = dict(machine=machine(device), quick=quick, rounds=rounds)
     report |= dict(rows={}, failed={}, left_out=left_out)
-    write_json(out, report)  # raises before anything is measured if it cannot be written
+    if not out.exists():  # an earlier report stays until there is something new
+        write_json(out, report)  # raises before anything is measured if it cannot be written
     turns = [(turn, row) for turn in range(rounds) for row in rows if row.name not in left_out]
     start = time.monotonic()
     cost = {}

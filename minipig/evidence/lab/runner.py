@@ -10,7 +10,7 @@ OUT.json         {"rows": {name: row}, "provenance": ..., "verdicts": {rule: ver
                  row: "exact" {world: {steps: total variation}}; "seeds", and for each seed one
                  "fd", "fd_lesion", "agreement", "dice", "nearer"; "parameters", "calls", ...
 OUT/fold_K.json  the records of seed K, for resuming
-OUT/samples.png  samples from equal noise, of every variant whose samples are in WORK
+OUT/samples.png  samples of equal seeds, of every variant whose samples are in WORK
 """
 
 from pathlib import Path
@@ -54,7 +54,7 @@ def run_lab(
     possible = [name for name in VARIANTS if solver == "ddim" or name != "previous"]
     names = list(dict.fromkeys(names or possible))
     seeds = sorted(set([0, 1, 2] if seeds is None else seeds))
-    check(protocol, out, names, possible, seeds)
+    check(protocol, out, names, possible, seeds, solver)
     folder = out.with_suffix("")
     methods = lab_methods(solver, SOLVERS[solver].steps)
     experiment = Experiment(protocol, folder, work, device, methods, LAB_NETWORKS)
@@ -74,8 +74,13 @@ def run_lab(
     result["verdicts"] = verdicts
     write_json(out, result)
     print(show(result["rows"]))
+    units = {name for records in experiment.records for name in records.units}
+    measured = {name.removeprefix("measure/") for name in units if name.startswith("measure/")}
+    if left := sorted(name.split("@")[0] for name in measured - methods.keys()):
+        print(f"recorded, but not shown without their --rule: {', '.join(left)}")
     print(f"exact: the share of pairs that is wrong after {STEPS[-1]} steps (total variation)")
-    print("±: the standard error over seeds; below, the sampling error of an exact verdict")
+    print("±: the standard error over seeds, whose folds share patients (so it is somewhat small);")
+    print("below, the sampling error of an exact verdict")
     for name in result["rows"]:
         if name in names and name in verdicts and name not in BESIDE:
             print(f"{name}:\n{show_verdict(verdicts[name])}")
@@ -83,13 +88,23 @@ def run_lab(
 
 
 def check(
-    protocol: Protocol, out: Path, names: list[str], possible: list[str], seeds: list[int]
+    protocol: Protocol,
+    out: Path,
+    names: list[str],
+    possible: list[str],
+    seeds: list[int],
+    solver: str,
 ) -> None:
     """Raise ValueError for what run_lab cannot do."""
     if unknown := ", ".join(sorted(set(names) - set(VARIANTS))):
         raise ValueError(f"the lab has no {unknown}; choose from {', '.join(VARIANTS)}")
     if not set(names) <= set(possible):
         raise ValueError("previous is trained for the steps of ddim; use --solver ddim")
+    for name in set(names) & set(RULES) - {"previous"}:
+        steps = getattr(RULES[name](), "steps", None)  # of ddim
+        if steps is not None and (solver, steps) != ("ddim", SOLVERS["ddim"].steps):
+            told = f"{name} is for {steps} steps of ddim; the lab takes {SOLVERS[solver].steps}"
+            raise ValueError(f"{told} of {solver}")
     if not seeds or not set(seeds) <= set(range(protocol.folds)):
         given = ", ".join(map(str, seeds)) or "none"
         raise ValueError(f"seeds must be from 0 to {protocol.folds - 1}, not {given}")

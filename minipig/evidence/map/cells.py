@@ -17,6 +17,7 @@ from minipig.evidence.tables.table1 import load_judge
 from minipig.evidence.tables.table2 import segment, segment_unit
 from minipig.training.held_out import HeldOut
 
+QUALITY = ("agreement", "nearer", "nearer_known", "losses")
 BATCH = 64  # noisy pairs of a held-out loss that are computed together
 
 
@@ -42,28 +43,32 @@ class Cell:
 def quality_unit(experiment: Experiment, fold: Fold, method: str) -> tuple[str, str]:
     """The name and the key of the record of a method's quality."""
     p = experiment.protocol
-    key = dict(samples=experiment.samples_key(fold, method), measured=p.measured)
+    key = dict(samples=experiment.samples_key(fold, method), measured=p.measured, known=True)
     return f"quality/{method}", digest(key | dict(judge=[p.judge_pairs, p.judge_steps]))
 
 
 def quality(experiment: Experiment, fold: Fold, method: str) -> dict:
     """The record of a method's samples and networks.
 
-    agreement: of masks and slices, by the judge. nearer: the share of samples nearer to a training
-    slice than to a fresh one, of equally many; 1/2 by chance. losses: of each network, on fresh
-    phantoms.
+    agreement: of masks and slices, by the judge. nearer: the share of samples nearer to a slice of
+    the fold's own training pairs than to a fresh one, of equally many; 1/2 by chance. nearer_known:
+    the same of all slices that the networks learnt from, others' and deformed ones. losses: of each
+    network, on fresh phantoms.
     """
     p = experiment.protocol
     unit = quality_unit(experiment, fold, method)
     records = experiment.records[fold.number]
     if record := records.find(*unit):
         return record
-    fresh = phantoms(len(fold.train), p.size, held_out("table1-unknown", fold.number))
     pairs = experiment.samples(fold, method, p.measured)
     with records.making(*unit) as record:
         record["agreement"] = pair_agreement(load_judge(experiment, None), pairs)
-        images = (pairs.images, fold.train.images, fresh.images)
-        record["nearer"] = metrics.share_nearer(*images)
+        learnt = experiment.known(fold)
+        fresh = phantoms(len(learnt), p.size, held_out("table1-unknown", fold.number))
+        for name, part in (("nearer", fold.train), ("nearer_known", learnt)):
+            images = (pairs.images, part.images, fresh.images[: len(part)])
+            record[name] = metrics.share_nearer(*images)
+        fresh = fresh.subset(range(len(fold.train)))
         losses = record["losses"] = {}
         for name in experiment.methods[method].networks:
             kind = experiment.networks[name]
@@ -93,8 +98,8 @@ def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> N
 def recorded(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
     """What is recorded of a cell, by source.
 
-    {"dice": on fresh phantoms, one a segmenter, as soon as all are there; "agreement", "nearer" and
-    "losses": of a method that is judged}.
+    {"dice": on fresh phantoms, one a segmenter, as soon as all are there; those of QUALITY: of a
+    method that is judged}.
     """
     experiment = cell.experiment(out, work, torch.device("cpu"))
     fold, find = experiment.folds[0], experiment.records[0].find
@@ -105,5 +110,5 @@ def recorded(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
         values[source] = {"dice": [record["fresh"]["dice"] for record in made]} if all(made) else {}
     for method in cell.judged:
         if record := find(*quality_unit(experiment, fold, method)):
-            values[method] |= {key: record[key] for key in ("agreement", "nearer", "losses")}
+            values[method] |= {key: record[key] for key in QUALITY}
     return values

@@ -86,7 +86,7 @@ def experiment_figure(protocol: Protocol) -> Figure:
 def sheets(known: Pairs, samples: dict[str, Pairs]) -> dict[str, Figure]:
     """Two figures by file name.
 
-    samples.png: the first samples of every method, equal noise in a column, below real pairs;
+    samples.png: the first samples of every method, equal seeds in a column, below real pairs;
     nearest.png, for copies: each sample above the training pair with the nearest slice.
     """
     beside = {}

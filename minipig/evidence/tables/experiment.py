@@ -112,6 +112,16 @@ class Experiment:
             checkpoint.unlink()
         return net.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
+    def known(self, fold: Fold) -> Pairs:
+        """All that the fold's generators learn from: its pairs, others, and deformed ones."""
+        p = self.protocol
+        known = fold.train
+        if p.others:
+            known = known + phantoms(p.others, p.size, held_out("generators", p.seed))
+        if p.deformed:
+            known = known + augment(known, p.deformed, p.seed, p.mirror_axis)
+        return known
+
     def checkpoint_path(self, fold: Fold, name: str, key: str) -> Path:
         """The file of an unfinished training, network or segmenter."""
         return self.work / f"fold_{fold.number}" / f"{name.replace('/', '-')}-{key}.ckpt"
@@ -122,11 +132,7 @@ class Experiment:
         """Train `net`, which ends with its averaged weights; return loss, parameters and FLOPs."""
         p = self.protocol
         kind = self.networks[name]
-        known = fold.train
-        if p.others:
-            known = known + phantoms(p.others, p.size, held_out("generators", p.seed))
-        if p.deformed:
-            known = known + augment(known, p.deformed, p.seed, p.mirror_axis)
+        known = self.known(fold)
         pairs = kind.data(known, *parents)
         guider = parents[0] if kind.guided else None
         training = Training(kind.times * p.steps, p.batch, p.rate, seed=seed)
@@ -166,6 +172,8 @@ class Experiment:
         method = self.methods[source]
         masks, images = saved_samples(path)
         before = len(images)
+        if before >= n:  # another process has drawn them meanwhile
+            return
         networks = [self.network(fold, name) for name in method.networks]
         x0 = fold.train[:][0]
         label = f"fold {fold.number}: drawing {source}"

@@ -71,7 +71,7 @@ def gains_figure(
     panels = {key: title for key, title in panels.items() if key in rows["real"]}
     last = [*panels][-1]
     names = [name for name in rows if name != "real"]
-    names.sort(key=lambda name: -np.mean(rows[name][last]))
+    names.sort(key=lambda name: -gain(rows, name, "real", last, seeds, parts)[0])
     size = (1.6 + 3.5 * len(panels), 1.3 + 0.24 * len(names))
     shared = dict(sharex=True, sharey=True, squeeze=False, layout="constrained")
     fig, axes = plt.subplots(1, len(panels), figsize=size, **shared)

@@ -57,6 +57,11 @@ class Protocol:
         for name, value in asdict(self).items():
             if isinstance(value, int):
                 check_counts(LOWEST.get(name, 1), **{name: value})
+        for name in ("rate", "segmenter_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if not self.phantom and Path(self.data).name == "phantom":
+            raise ValueError(f"{self.data}: phantom names the built-in data; rename the folder")
         check_choice("schedule", self.schedule, SCHEDULES)
         if self.phantom:
             check_seed(self.seed)

@@ -24,12 +24,17 @@ def digest(key: dict) -> str:
 
 @cache
 def commit() -> str | None:
-    """The commit of the code, with a + if the package has changed since; None without git."""
+    """The commit of the code, with a + if the package has changed since.
+
+    None without git, and for a package that is installed and no part of a repository.
+    """
 
     def git(*words: str) -> subprocess.CompletedProcess:
         return subprocess.run(["git", *words], cwd=PACKAGE, capture_output=True, text=True)
 
     try:
+        if git("ls-files", "--error-unmatch", "__init__.py").returncode:
+            return None
         head = git("rev-parse", "HEAD").stdout.strip()
     except OSError:  # git is not installed
         return None
@@ -56,6 +61,8 @@ class Records:
 
     def find(self, name: str, key: str) -> dict | None:
         """The record `name` if it was made under this key, else None."""
+        if self.units.get(name, {}).get("key") != key:
+            self.units = self.read()  # another process may have added it
         record = self.units.get(name)
         return record if record and record["key"] == key else None
 

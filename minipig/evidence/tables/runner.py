@@ -5,7 +5,8 @@ RESULTS/table1.json  {"rows": {name: {"fd": [one a fold], "kd": ..., ...}}, "pro
 RESULTS/table2.json  the same with {"dice": [fold 0 seed 0, fold 0 seed 1, fold 1 seed 0, ...], ...}
                      in 0..1 on the fold's test patients, and "fresh_dice" on fresh phantoms
 RESULTS/gains.png    the gains of Table 2 over real pairs only, fold by fold
-RESULTS/samples.png  samples of every method from equal noise; nearest.png: with the nearest real
+RESULTS/samples.png  samples of every method whose samples are in WORK; nearest.png: with the
+                     nearest real ones
 """
 
 import json
@@ -62,6 +63,9 @@ def run_table(
 
     units = [(experiment.folds[k], *unit) for k in chosen for unit in plan(protocol, table, k)]
     units = [unit for unit in units if unit[1] in sources]
+    if absent := [source for source in sources if source not in [unit[1] for unit in units]]:
+        which = f"{', '.join(absent)} in the folds {', '.join(map(str, chosen))}"
+        print(f"note: there is no row {which}: controls are of fold 0 alone")
     for unit in tqdm(units, f"table {table}", unit="record", disable=None):
         (measure if table == 1 else segment)(experiment, *unit)
 
@@ -77,9 +81,11 @@ def run_table(
         print(sentences)
     if table == 2 and protocol.phantom and other.exists():
         print(hypotheses_text(json.loads(other.read_text())["rows"], rows, protocol))
-    methods = [s for s in table1_sources(protocol) if s in experiment.methods and s in sources]
-    if table == 1 and 0 in chosen and methods and not (out / "nearest.png").exists():
-        samples = {source: experiment.samples(first, source, SHOWN) for source in methods}
+    methods = [source for source in table1_sources(protocol) if source in experiment.methods]
+    drawn = [source for source in methods if experiment.samples_path(first, source).exists()]
+    if table == 1 and drawn:
+        n = min(SHOWN, protocol.measured)
+        samples = {source: experiment.samples(first, source, n) for source in drawn}
         for name, figure in sheets(first.train, samples).items():
             write_figure(out / name, figure)
     return result
@@ -106,12 +112,14 @@ def table_rows(experiment: Experiment, table: int) -> dict[str, dict[str, list[f
         incomplete |= {name for name, made in found.items() if None in made}
         for name in (name for name in found if name not in incomplete):
             row = rows.setdefault(name, {})
-            for record in found[name]:
+            for i, record in enumerate(found[name]):
                 values = {key: record[key] for key in keys if key in record}
                 if "fresh" in record:
                     values["fresh_dice"] = record["fresh"]["dice"]
                 for key, value in values.items():
-                    row.setdefault(key, []).append(value)
+                    # an older record may lack it: then the row ends before that fold
+                    if len(row.get(key, ())) == fold.number * len(found[name]) + i:
+                        row.setdefault(key, []).append(value)
     return rows
 
 

@@ -34,17 +34,19 @@ def load_judge(experiment: Experiment, fold: Fold | None) -> SegmentationUNet:
         path = experiment.judge or experiment.results / "judge.pt"
         settings = dict(pairs=p.judge_pairs, size=list(p.size))
     else:
-        path = experiment.work / f"fold_{fold.number}" / "judge.pt"
         settings = dict(data=experiment.data_key(fold))
     settings |= dict(steps=p.judge_steps, seed=seed)
+    if fold is not None:  # several RESULTS may share one WORK
+        path = experiment.work / f"fold_{fold.number}" / f"judge-{digest(settings)}.pt"
     if not path.exists():
         pairs = phantoms(p.judge_pairs, p.size, seed) if fold is None else fold.train
         training = Training(p.judge_steps, batch=32, rate=3e-3, seed=seed)
-        checkpoint = experiment.work / f"{path.parent.name}-judge.ckpt"
+        checkpoint = experiment.work / f"judge-{digest(settings)}.ckpt"
         net = train_segmenter(pairs, training, experiment.device, checkpoint, "training the judge")
         weights = net.state_dict()
         weights = {k: w.half() if w.is_floating_point() else w for k, w in weights.items()}
         save_checkpoint(path, {"made": settings, "weights": weights})
+        checkpoint.unlink()
     saved = load_checkpoint(path, {"made", "weights"})
     if saved["made"] != settings:
         made = f"{path} was made with {saved['made']}, not {settings}"
@@ -156,7 +158,9 @@ def measure(experiment: Experiment, fold: Fold, source: str) -> dict:
     unit = measure_unit(experiment, fold, source)
     records = experiment.records[fold.number]
     before = records.find(*unit)
-    if before and ("fd_mirrored" in before or not p.phantom):  # older ones have fewer values
+    # older records have fewer values; they are completed while the samples are there
+    drawn = source not in experiment.methods or experiment.samples_path(fold, source).exists()
+    if before and ("fd_mirrored" in before or not p.phantom or not drawn):
         return before
     pairs = source_pairs(experiment, fold, source)
     copies = source == "training"

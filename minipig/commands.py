@@ -71,6 +71,8 @@ def demo(args: argparse.Namespace, device: torch.device) -> list[Path]:
 def train(args: argparse.Namespace, device: torch.device) -> list[Path]:
     start, args.start = args.start and load_start(args.start), None
     config = start.go_on(**given(args, Config)) if start else pair_config(args)
+    if args.pairs is not None and config.data != "phantom":
+        raise ValueError("--pairs is a number of phantoms; leave it out: the run has a folder")
     find_rule(config.rule)  # raises before data are read
     check_counts(1, accumulate=args.accumulate)
     check_parts(config.batch, args.accumulate)  # raises before anything is written

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from minipig.guider import Denoiser, GuideRule
-from minipig.schedule import Schedule
+from minipig.schedule import Schedule, check_schedule
 from minipig.seeds import SampleNoise
 
 
@@ -28,10 +28,7 @@ class PairModel:
 
     def __post_init__(self):
         for model in (self.model_x, self.model_y):
-            if getattr(model, "predict", "eps") == "v" and model.schedule != self.schedule:
-                raise ValueError(
-                    f"a network has {model.schedule}, PairModel {self.schedule}; give the same"
-                )
+            check_schedule(model, self.schedule)
 
     @property
     def guided_y(self) -> Denoiser:

@@ -62,7 +62,8 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, groups: int):
         super().__init__()
-        self.heads = max(1, channels // 32)
+        most = max(1, channels // 32)
+        self.heads = next(n for n in range(most, 0, -1) if channels % n == 0)
         self.norm = nn.GroupNorm(groups, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))

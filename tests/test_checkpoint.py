@@ -24,9 +24,9 @@ TRAINING = Training(steps=80, batch=4, warmup=5, mirror=True, seed=3)
 SHORT = Training(steps=12, batch=4, warmup=2)
 
 
-def steps_of(checkpoint, training=TRAINING, every=4, schedule=None, preset="tiny", pairs=10):
+def steps_of(checkpoint, training=TRAINING, every=4, schedule=None, preset="tiny", pairs=10, **how):
     torch.set_num_threads(1)  # equal threads, equal sums
-    options = PRESETS[preset] | dict(schedule=schedule)
+    options = PRESETS[preset] | dict(schedule=schedule) | how
     net = seeded_network(lambda: PairedUNet(**options), 0)
     data = phantoms(pairs, (16, 16))
     return fit(net, model_x_loss, data, training, checkpoint, every, schedule=schedule)
@@ -204,6 +204,8 @@ def test_checkpoints_of_other_trainings_are_refused(tmp_path, short):
         train(path, replace(SHORT, batch=5, seed=1))
     with pytest.raises(ValueError, match="net.ckpt was made from other pairs"):
         train(path, SHORT, pairs=11)
+    with pytest.raises(ValueError, match="is of a network that predicts v, not eps: use that"):
+        train(path, SHORT, predict="eps")
     with pytest.raises(ValueError, match="net.ckpt was saved from a different architecture"):
         train(path, SHORT, preset="cpu")
     save_checkpoint(path, {"step": 3})

@@ -107,6 +107,15 @@ def test_if_all_fail_the_training_itself_says_why():
     assert decision(net=segmenter, loss=loss).format == CANDIDATES["float32"]
 
 
+def test_a_trial_in_which_all_failed_is_not_kept(best):
+    def loss(net, pair):
+        raise RuntimeError("a slip")
+
+    with pytest.raises(RuntimeError, match="a slip"):
+        decision(loss=loss)
+    assert all(decided(Speed(), tiny(), model_x_loss, PAIR, WORTH)[1].values())
+
+
 def test_a_slow_candidate_is_not_tried_further(monkeypatch):
     """On some processors a step in bfloat16 takes ten times as long: no more than two are tried."""
     ticks, calls = [0.0], {False: 0, True: 0}

@@ -290,6 +290,7 @@ def test_a_training_goes_on_from_a_run_with_its_settings(tmp_path, capsys):
         (("--holdout", 0.5), "were trained on by .* and would now be held out; leave --holdout"),
         (("--seed", 3), "were held out by .* and would now be trained on; leave --holdout"),
         (("--steps", 0), "steps must be at least 1, not 0"),
+        (("--pairs", 7), "--pairs is a number of phantoms; leave it out: the run has a folder"),
     ],
 )
 def test_what_does_not_fit_the_run_is_refused(trained, capsys, options, message):

@@ -121,6 +121,13 @@ def test_the_guide_has_its_own_channel_in_either_order(guide_first):
     assert torch.allclose(timestep, torch.tensor([0.0, 499, 1023]), atol=1e-3)
 
 
+def test_another_schedule_than_the_pair_models_is_refused():
+    scheduler = DDPMScheduler(8, prediction_type="v_prediction")
+    net = DiffusersNetwork(unet(), schedule_of(scheduler), scheduler)
+    with pytest.raises(ValueError, match="a network has Schedule.* give both the same"):
+        PairModel(net, net, Schedule.cosine(8), Clean())
+
+
 def test_an_unknown_prediction_is_refused():
     scheduler = SimpleNamespace(
         config=SimpleNamespace(prediction_type="flow"), alphas_cumprod=torch.tensor([0.9, 0.1])

@@ -1,5 +1,8 @@
 """The loop: the order of the data, the learning rate, the average, and the schedule."""
 
+from contextlib import closing
+
+import numpy as np
 import pytest
 import torch
 
@@ -136,6 +139,45 @@ def test_the_average_has_the_statistics_of_batches_and_their_counter():
     b(torch.full((4, 1, 2, 2), 10.0))  # running mean 1
     update_average(a, b, 0.75)
     assert a.running_mean.item() == pytest.approx(0.25) and a.num_batches_tracked == 1
+
+
+def test_tied_weights_and_unsaved_buffers_are_averaged_once():
+    def net(value):
+        made = torch.nn.ModuleList([torch.nn.Linear(1, 1, bias=False) for _ in range(2)])
+        made[1].weight = made[0].weight
+        made.register_buffer("unsaved", torch.tensor(float(value)), persistent=False)
+        torch.nn.init.constant_(made[0].weight, value)
+        return made
+
+    mean = net(1)
+    update_average(mean, net(2), 0.9)
+    assert mean[0].weight.item() == pytest.approx(1.1) == mean.unsaved.item()
+
+
+def test_a_network_that_is_looked_at_goes_on_training():
+    seen = []
+    for progress in fit(torch.nn.BatchNorm2d(1), bright, PAIRS, Training(steps=4, batch=2)):
+        seen.append(int(progress.model.num_batches_tracked))
+        progress.model.eval()
+    assert seen == [1, 2, 3, 4]
+
+
+def bright(net, pair):
+    return net(pair.y0).square().mean()
+
+
+def test_numbers_of_numpy_can_be_resumed(tmp_path):
+    how = Training(steps=np.int64(6), batch=np.int64(4), rate=np.float64(1e-3))
+    with closing(fit(tiny(), model_x_loss, PAIRS, how, tmp_path / "net.ckpt")) as steps:
+        while next(steps).step < 3:
+            pass
+    *_, last = fit(tiny(), model_x_loss, PAIRS, how, tmp_path / "net.ckpt")
+    assert last.step == 6 and type(how.rate) is float
+
+
+def test_a_training_of_no_steps_is_refused():
+    with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
+        Training(steps=0)
 
 
 def test_finish_runs_to_the_end_and_returns_the_last_progress(capsys):

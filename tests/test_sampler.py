@@ -170,7 +170,7 @@ def test_a_denoiser_is_any_callable():
 
 def test_networks_of_another_schedule_are_refused():
     net = PairedUNet(**PRESETS["tiny"], schedule=Schedule.cosine())
-    with pytest.raises(ValueError, match="a network has .*cosine.*, PairModel .*linear"):
+    with pytest.raises(ValueError, match="a network has .*cosine.*, not .*linear"):
         PairModel(net, net, Schedule.linear(), Clean())
     PairModel(net, net, Schedule.cosine(), Clean())
     paper = PairedUNet(**PRESETS["tiny"] | {"predict": "eps"}, schedule=Schedule.cosine())

@@ -1,6 +1,7 @@
 """Samples as PNG files: continued batch by batch, never by two processes, and drawn."""
 
 import csv
+import shutil
 
 import pytest
 import torch
@@ -61,6 +62,17 @@ def test_a_folder_is_continued_and_nothing_is_deleted(tmp_path):
     assert len(continued) == 8 and (continued.images - whole.images).abs().max() <= GREY
     assert (tmp_path / "five" / "images" / "synthetic_00000.png").stat().st_mtime_ns == first
     assert len(drawn(tmp_path / "five", 3)) == 8
+
+
+def test_files_of_a_batch_that_was_not_finished_are_removed(tmp_path):
+    """A kill between a batch's images and the manifest, and then the former number again."""
+    drawn(tmp_path, 4)
+    for part in ("images", "masks"):
+        shutil.copy(
+            tmp_path / part / "synthetic_00003.png", tmp_path / part / "synthetic_00004.png"
+        )
+    (tmp_path / "masks" / "synthetic_00004.png").unlink()
+    assert len(drawn(tmp_path, 4)) == 4
 
 
 def test_pairs_that_were_removed_are_told(tmp_path, capsys):

@@ -89,6 +89,13 @@ def test_schedules_are_equal_if_their_levels_are():
         assert SCHEDULE != other
 
 
+def test_a_schedule_of_another_processor_is_equal():
+    """linspace differs in the last place between vector units."""
+    other = Schedule.linear()
+    other.beta *= 1 + 2.3e-16
+    assert other == Schedule.linear() != Schedule.linear(beta_1=1.0001e-4)
+
+
 def test_a_schedule_is_shown_by_its_name_and_its_end():
     assert repr(SCHEDULE) == f"Schedule(linear, T = 1024, abar_T = {SCHEDULE.abar[-1]:.3g})"
     assert repr(Schedule.of(torch.tensor([0.9, 0.5]))) == "Schedule(custom, T = 2, abar_T = 0.5)"

@@ -100,6 +100,13 @@ def test_the_network_uses_time_guide_and_image():
         assert (changed - base).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("base, mults", [(28, (1, 2, 4)), (52, (1, 2)), (100, (1, 2))])
+def test_widths_that_32_does_not_divide(base, mults):
+    net = PairedUNet(base=base, mults=mults, groups=4, attention=())
+    z, t = torch.randn(2, 1, 16, 16), torch.tensor([1, 9])
+    assert net(z, t, z).shape == z.shape
+
+
 def test_paper_preset_is_the_released_configuration():
     net = PairedUNet(**PRESETS["paper"])
     assert (net.base, net.blocks, net.fold, net.predict, net.multiple) == (32, 2, 1, "eps", 32)

@@ -65,6 +65,8 @@ def complete(
         raise ValueError("no mask and no slice is given; to sample whole pairs, use sampler.sample")
     known = mask if slice_ is None else slice_
     check_given(mask, slice_)
+    if not len(known):
+        raise ValueError("no pair is given")
     if corrections is None:
         corrections = 0 if slice_ is None and not mask.isnan().any() else 16
     if corrections < 0:

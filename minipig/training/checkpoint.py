@@ -85,6 +85,7 @@ class Checkpoint:
             "average": progress.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "speed": progress.speed.format,
+            "predict": getattr(progress.model, "predict", None),
         }
         save_checkpoint(self.path, state)
         self.saved = progress.step
@@ -127,7 +128,11 @@ class Checkpoint:
                     moments[name] = torch.empty_like(weight).copy_(value)
 
     def check(self, state: dict) -> None:
-        """Raise ValueError if the state is of other settings, pairs or schedule."""
+        """Raise ValueError if the state is of other settings, pairs, schedule or prediction."""
+        mine = getattr(self.progress.model, "predict", None)
+        if (saved := state.get("predict", mine)) != mine:  # older checkpoints do not say
+            problem = f"{self.path} is of a network that predicts {saved}, not {mine}"
+            raise ValueError(f"{problem}: use that, or another folder")
         theirs = state["training"]
         ours = self.training
         if theirs != ours:

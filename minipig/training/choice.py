@@ -77,7 +77,8 @@ def tried(
     """
     key = described(net, most, pair.x0.shape[2:])
     seconds = kept_trials().get(key, {})
-    if again or not set(names) <= seconds.keys():
+    # if all had failed, it was by the loss, or for memory that was short then
+    if again or not set(names) <= seconds.keys() or not any(map(seconds.get, names)):
         seconds = trial(names, net, loss, pair, most)
         with suppress(OSError), locked(cache(), wait=True):  # it may be impossible to write
             kept = kept_trials()
@@ -168,7 +169,7 @@ def too_large(net: nn.Module, loss: Callable, pair: NoisyPair, most: int, bfloat
                 loss(net, one)
     except torch.OutOfMemoryError:
         return True
-    weights = sum(w.nbytes for w in net.parameters())
+    weights = sum((2 if bfloat16 else 4) * w.numel() for w in net.parameters())  # or copies of them
     return most * max(0, sum(kept.values()) - weights) > 0.7 * free_memory(device)
 
 

@@ -114,4 +114,4 @@ class HeldOut:
 
 def steps_between(steps: int, batch: int) -> int:
     """Steps from one measurement to the next, so many that measuring costs a few percent."""
-    return max(1, steps // TIMES, 10 * MEASURED // batch)
+    return max(1, -(-steps // TIMES), 10 * MEASURED // batch)

@@ -11,15 +11,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from minipig.data.checks import check_counts
 from minipig.data.heartbeat import Heartbeat
 from minipig.data.pairs import Pairs
 from minipig.guider import Denoiser, NoisyPair
-from minipig.schedule import Schedule
+from minipig.schedule import Schedule, check_schedule
 from minipig.seeds import generator
 from minipig.training.checkpoint import Checkpoint
 from minipig.training.choice import Seconds, decided
@@ -41,6 +43,12 @@ class Training:
     ema: float = 0.995  # share of itself that the average of the weights keeps each step
     mirror: bool = False  # show each pair left-right mirrored half of the time
     seed: int = 0
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if isinstance(value, np.generic):  # it would be saved, and not be read again
+                object.__setattr__(self, name, value.item())
+        check_counts(1, steps=self.steps, batch=self.batch)
 
 
 @dataclass
@@ -77,7 +85,8 @@ def fit(
 
     loss(model, pair) -> mean over a NoisyPair, such as model_x_loss. guider: the frozen model_x
     that gives x0_hat. schedule: that of the network and of the PairModel; default: linear. The
-    batch and noise of step k depend on the seed and k alone.
+    batch and noise of step k depend on the seed and k alone. (Dropout, which no network of the
+    package has, would draw on.)
 
     checkpoint: a file where the state is saved every `every` steps, at the end, and on
     interruption. If it exists, the training is resumed (and a Progress is yielded first), in the
@@ -92,8 +101,7 @@ def fit(
     """
     schedule = schedule or Schedule.linear()
     check_parts(training.batch, speed.accumulate)
-    if getattr(model, "predict", "eps") == "v" and model.schedule != schedule:
-        raise ValueError(f"the network has {model.schedule}, fit {schedule}; give both the same")
+    check_schedule(model, schedule)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(model.parameters(), lr=training.rate, fused=True)
     progress = Progress(0, training.steps, [], model, average)
@@ -106,7 +114,6 @@ def fit(
     with Checkpoint(checkpoint, *settings, progress, optimiser, losses).kept() as saved:
         if progress.step > 0:  # resumed
             yield replace(progress)  # a copy, whose step stays as it is
-        model.train()
         speed = saved.as_before(speed)
         if progress.step < training.steps:
             first = noisy_batch(pairs, training, 0, schedule, guider)
@@ -122,6 +129,7 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = rate(training, step)
             optimiser.zero_grad()
+            model.train()  # whoever looked at it may have left it in evaluation mode
             value = backward(network, loss, pair, speed)
             norm = nn.utils.clip_grad_norm_(model.parameters(), training.clip)
             losses.add(step, value, norm)  # raises if not finite; a GPU's, before the next save
@@ -168,7 +176,7 @@ def rate(training: Training, step: int) -> float:
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, keep: float) -> None:
     """Exponential moving average of weights and batch statistics; counters are copied."""
-    means, now = (list(net.state_dict().values()) for net in (average, model))
+    means, now = ([*net.parameters(), *net.buffers()] for net in (average, model))
     floats = [i for i, mean in enumerate(means) if mean.is_floating_point()]
     move = get_ema_multi_avg_fn(keep)  # all in one call
     move([means[i] for i in floats], [now[i] for i in floats], None)

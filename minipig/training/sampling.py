@@ -58,6 +58,10 @@ def sample_folder(
                 stems = [f"synthetic_{i:05d}" for i in range(done, done + len(masks))]
                 Pairs(masks > 0, images, [f"{stem}.png" for stem in stems], stems).save(folder)
                 done += len(masks)
+        for kind in ("images", "masks"):  # of a batch that was not finished
+            for path in (folder / kind).glob("synthetic_*.png"):
+                if int(path.stem.removeprefix("synthetic_")) >= done:
+                    path.unlink()
     pairs = PairFolder(folder)
     if (removed := done - len(pairs)) > 0:
         remedy = "they are not drawn again; remove the folder and repeat, or raise -n"

@@ -232,6 +232,19 @@ def test_odd_images(tmp_path, name):
     check(read(folder(tmp_path, image=content)), expected)
 
 
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_that_lies_on_its_side_is_refused(tmp_path, compression, dtype, orientation):
+    """Pillow turns it on loading, and forgets that it did."""
+    image = Image.fromarray(GREY.astype(dtype))
+    content = encoded(image, "TIFF", compression=compression, tiffinfo={274: orientation})
+    line = read(folder(tmp_path, image=content))
+    assert f"images/a.png has EXIF orientation {orientation}; rotate or mirror the pixels" in line
+    content = encoded(image, "TIFF", compression=compression, tiffinfo={274: 1})
+    assert not isinstance(read(folder(tmp_path, image=content)), str)
+
+
 @pytest.mark.parametrize("name", MASKS)
 def test_odd_masks(tmp_path, name):
     content, expected = MASKS[name]

@@ -14,7 +14,7 @@ CHANNELS = ("red", "green", "blue")
 TRACE = 24  # of 255: how far the channels of a grey image may differ
 # what to do with a mask in several colours
 OF_COLOURS = "minipig prepare --threshold 0 takes all but black; or save those of one class alone"
-ORIENTATION = 0x0112  # the EXIF tag: 1 is upright, 2 to 8 are rotated or mirrored
+ORIENTATION = 0x0112  # the EXIF and TIFF tag: 1 is upright, 2 to 8 are rotated or mirrored
 
 
 class ImageError(ValueError):
@@ -45,9 +45,11 @@ def open_image(path: Path, indices: bool = False) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 form, most = stored_form(image)
+                # of a TIFF, `load` turns the pixels and deletes the tag
+                told = getattr(image, "tag_v2", {}).get(ORIENTATION, 1)
                 image.load()
                 frames = getattr(image, "n_frames", 1)
-                orientation = image.getexif().get(ORIENTATION, 1)
+                orientation = image.getexif().get(ORIENTATION, told)
                 tags = getattr(image, "tag_v2", {})
                 clear = image.mode[-1] in "Aa" or "transparency" in image.info
                 clear = clear and image.convert("RGBA").getchannel("A").getextrema()[0] < 255

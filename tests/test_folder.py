@@ -131,6 +131,13 @@ def test_lesions_that_resizing_leaves_one_pixel_wide_are_told(tmp_path):
     assert not any("wide" in note for note in PairFolder(tmp_path, (32, 32)).notes)
 
 
+def test_a_black_image_is_blank_and_not_dim(tmp_path):
+    write(tmp_path)
+    write(tmp_path, "b.png", image=np.zeros((12, 16), np.uint8))
+    told = ["1 of 2 images have one grey value everywhere; remove them"]
+    assert PairFolder(tmp_path).notes == told
+
+
 def test_images_of_one_grey_value_are_told(tmp_path):
     for k in range(3):
         image = {} if k == 2 else {"image": np.full((12, 16), 128, np.uint8)}
@@ -419,6 +426,34 @@ def test_masks_that_may_be_inverted_and_labels_that_change_sides_are_told(tmp_pa
     half, sides = PairFolder(tmp_path).notes
     assert half.startswith("1 of 3 masks cover more than half at 12x16; if they are inverted")
     assert sides.startswith("the value 1 is lesion in some masks and background in others; give")
+
+
+def test_masks_of_long_slices_are_judged_without_their_padding(tmp_path):
+    square = np.zeros((64, 160), np.uint8)
+    square[20:40, 60:90] = 255
+    for name, mask in (("a.png", square), ("b.png", 255 - square), ("c.png", square | 255)):
+        write(tmp_path, name, image=np.arange(64 * 160).reshape(64, 160).astype("u1"), mask=mask)
+    full, half = PairFolder(tmp_path, (64, 64)).notes
+    assert full == "1 of 3 masks are full at 64x64"
+    assert half.startswith("1 of 3 masks cover more than half at 64x64; if they are inverted")
+
+
+def test_values_of_floating_point_that_change_sides_are_told_as_they_are(tmp_path):
+    square = np.zeros((12, 16), np.float32)
+    square[3:8, 5:11] = 0.5
+    for name, mask in (("a.tif", square), ("b.tif", 0.5 + square)):
+        write(tmp_path, name, mask=mask)
+    (note,) = PairFolder(tmp_path).notes
+    assert note.startswith("the value 0.5 is lesion in some masks and background in others; give")
+    write(tmp_path, "b.tif", mask=square)
+    assert PairFolder(tmp_path).notes == []
+
+
+def test_pixels_that_touch_by_a_corner_are_one_lesion(tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[12:32, 12:32] = mask[32, 32] = 255
+    write(tmp_path, image=np.arange(64 * 64).reshape(64, 64).astype(np.uint8), mask=mask)
+    assert PairFolder(tmp_path, (16, 16)).notes == []
 
 
 def test_small_lesions_that_vanish_beside_a_large_one_are_counted(tmp_path):

@@ -24,13 +24,13 @@ class Doubts:
         self.specks: list[int] = []  # lesions lost of each mask that keeps others
         self.before = self.after = 0.0  # the area of all lesions in pixels of this size
         self.shapes: set[tuple[int, ...]] = set()
-        self.areas: list[float] = []  # of each mask as it is used, as a share
+        self.areas: list[float] = []  # of each mask as it is used, as a share of its slice
         self.coloured = self.blank = 0  # images that lose colours, or have one value
         self.dim: list[float] = []  # the brightest pixel of each image that has dim ones alone
         self.bright: list[float] = []  # the darkest pixel of each that has bright ones alone
         self.narrow: list[float] = []  # the range used by each image that uses little
-        self.lows: set[int] = set()
-        self.highs: set[int] = set()
+        self.lows: set[float] = set()
+        self.highs: set[float] = set()
 
     def see(
         self,
@@ -56,10 +56,10 @@ class Doubts:
             blocks = ndimage.binary_erosion(small, np.ones((2, 2)))
             self.thin += bool(small.sum() > FEW and not blocks.any())
         self.shapes.add(small.shape)
-        self.areas.append(float(small.mean()))
+        self.areas.append(float(small[place_of(mask.shape, small.shape)].mean()))  # no padding
         self.coloured += coloured
         self.blank += bool(image.min() == image.max())
-        if image.max() < DIM:
+        if 0 < image.max() < DIM:  # a black one is blank, and nothing else
             self.dim.append(float(image.max()))
         elif 0 < (used := span(image)) < NARROW:
             self.narrow.append(used)
@@ -67,8 +67,8 @@ class Doubts:
             self.bright.append(float(image.min()))
         for values in levels:
             if len(values) == 2:
-                self.lows.add(int(values[0]))
-                self.highs.add(int(values[1]))
+                self.lows.add(float(values[0]))
+                self.highs.add(float(values[1]))
 
     def notes(self) -> Iterator[str]:
         """Each doubt as a sentence with its remedy."""
@@ -83,7 +83,7 @@ class Doubts:
             wrong = "if they are inverted, give minipig prepare --invert"
             yield f"{over} of {n} masks cover more than half{at}; {wrong}"
         if both := sorted(self.lows & self.highs):
-            differ = f"the value {both[0]} is lesion in some masks and background in others"
+            differ = f"the value {both[0]:g} is lesion in some masks and background in others"
             yield f"{differ}; give minipig prepare --label or --threshold"
         if self.lost:
             yield f"{self.lost} of {n} masks are too small to be seen{at}; raise the size"
@@ -131,7 +131,7 @@ def area_at(mask: np.ndarray, size: tuple[int, int]) -> float:
 
 def lesions_lost(mask: np.ndarray, small: np.ndarray) -> int:
     """How many separate lesions of a mask have no pixel in `small`, the mask in another size."""
-    lesions, count = ndimage.label(mask)
+    lesions, count = ndimage.label(mask, np.ones((3, 3)))  # pixels touch by a corner, too
     if count < 2:
         return 0
     seen = Image.fromarray(small[place_of(mask.shape, small.shape)])

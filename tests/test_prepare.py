@@ -15,7 +15,7 @@ from test_folder import png, tiff
 from minipig.cli import main
 from minipig.data import prepare as module
 from minipig.data.folder import PairFolder
-from minipig.data.layouts import LAYOUTS, Layout, images_and_masks, patient_of
+from minipig.data.layouts import LAYOUTS, Layout, images_and_masks, of_first_star, patient_of
 from minipig.data.pairs import groups
 from minipig.data.prepare import prepare, summary
 from minipig.data.tree import Tree, find
@@ -91,6 +91,24 @@ def test_several_masks_are_joined_only_when_asked(busi, tmp_path):
     report = prepare(busi, tmp_path / "dst", replace(LAYOUTS["busi"], merge=False))
     several = report["left_out"]["several masks; give --merge to join them"]
     assert report["pairs"] == 3 and several == ["benign/benign (10).png"]
+
+
+@pytest.mark.parametrize(
+    "layout, image, masks",
+    [
+        (Layout("a.png", "m/{stem}_*.png"), "a.png", ("m/a_1.png", "m/a_2.PNG")),
+        (LAYOUTS["busi"], "b (1).png", ("b (1)_mask.png", "b (1)_mask_1.PNG")),
+    ],
+)
+def test_a_second_mask_whose_ending_is_in_capitals_is_found(tmp_path, layout, image, masks):
+    src = tmp_path / "src"
+    put(src, image, picture(0))
+    for name, box in zip(masks, ((2, 3, 8, 9), (12, 20, 18, 28))):
+        put(src, name, outline(box))
+    with pytest.raises(ValueError, match="several masks; give --merge to join them"):
+        prepare(src, tmp_path / "alone", replace(layout, merge=False))
+    prepare(src, tmp_path / "joined", replace(layout, merge=True))
+    assert PairFolder(tmp_path / "joined").masks.sum() == 6 * 6 + 6 * 8
 
 
 @pytest.fixture
@@ -517,6 +535,34 @@ def test_a_refusal_gives_every_reason_and_the_values_of_a_mask(tmp_path, capsys)
     assert "(it has 3 values (0, 90, 255))" in said and "--threshold 127" in said
     assert run("prepare", root, tmp_path / "dst", *options, "--threshold", 127) == 0  # the remedy
     assert "2 pairs of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "wanted, name, text",
+    [
+        ("[i]mg_*.png", "img_7.PNG", "7"),
+        ("img_*.[pt][ni][gf]", "img_7.tif", "7"),
+        ("img[_-]*_?.png", "img-a_b_c.png", "a_b"),
+        ("[!]x]*[*]*.png", "a7*_8.png", "7"),
+        ("*_*_*_*.png", "a_b_c_d_e.png", "a"),
+        ("img_[*].png", "img_*.png", None),  # a star that stands for itself
+        ("img_7.png", "img_7.png", None),
+        ("img_[a*.png", "img_[abc.png", "bc"),
+        ("*.png", "a\nb.png", "a\nb"),
+    ],
+)
+def test_the_first_star_stands_for_what_the_glob_finds(wanted, name, text):
+    found = of_first_star(wanted, name)
+    assert (found and found[1]) == text
+
+
+def test_brackets_in_a_pattern_and_line_breaks_in_a_name_do_no_harm(tmp_path):
+    for stem in ("7", "8\n9"):
+        put(tmp_path / "src", f"img_{stem}.png", picture(0))
+        put(tmp_path / "src", f"seg_{stem}.png", outline((5, 5, 9, 12)))
+    report = prepare(tmp_path / "src", tmp_path / "dst", Layout("[i]mg_*.png", "seg_{*}.png"))
+    why = "the name has characters that cannot be printed; rename it"
+    assert report["pairs"] == 1 and report["left_out"] == {why: ["img_8\n9.png"]}
 
 
 @pytest.mark.parametrize("ending", ["mat", "webp", "npy"])

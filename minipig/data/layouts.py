@@ -1,5 +1,6 @@
 """Layouts of published sets: where the images are, which masks and which patient each has."""
 
+import fnmatch
 import glob
 import os
 import re
@@ -99,7 +100,7 @@ def images_and_masks(
 def find_masks(tree: Tree, path: str, layout: Layout) -> list[str]:
     """List the masks of an image; if there are none, files like them of another ending."""
     wanted = mask_pattern(path, layout)
-    masks = [mask for mask in tree.find(wanted) or tree.find(any_case(wanted)) if mask != path]
+    masks = [mask for mask in tree.find(any_case(wanted)) if mask != path]
     if not masks:
         others = tree.find(f"{os.path.splitext(wanted)[0]}.*")
         return [other for other in others if other != path and not ends_as_asked(other, layout)]
@@ -115,11 +116,8 @@ def ends_as_asked(mask: str, layout: Layout) -> bool:
 def mask_pattern(path: str, layout: Layout) -> str:
     """The glob of an image's masks: layout.masks filled in. Raises ValueError if it is invalid."""
     fields = {"folder": os.path.dirname(path) or ".", "stem": Path(path).stem}
-    name = re.escape(layout.images.rpartition("/")[2]).replace(r"\*", "(.*?)", 1)
-    expression = name.replace(r"\*", ".*").replace(r"\?", ".")
-    match = re.fullmatch(expression, os.path.basename(path), re.IGNORECASE)
-    if match and match.groups():
-        fields["*"] = match[1]
+    if found := of_first_star(layout.images.rpartition("/")[2], os.path.basename(path)):
+        fields["*"] = found[1]
     images = os.path.normpath(layout.images).replace(os.sep, "/")
     outer, double, inner = images.partition("**/")
     if double:
@@ -136,6 +134,18 @@ def mask_pattern(path: str, layout: Layout) -> str:
         problem = "names the same file for every image; use {stem}"
         raise ValueError(f"--masks {layout.masks} {problem}")
     return wanted
+
+
+def of_first_star(wanted: str, name: str) -> re.Match | None:
+    """Match a name with a glob; group 1 is the text that its first * stands for."""
+    in_brackets = r"\[!?\]?[^\]]*\]"
+    start = rf"((?:{in_brackets}|[^*[]|\[(?!{in_brackets[2:]}))*)"  # or a [ that is never closed
+    parts = re.fullmatch(rf"{start}\*(.*)", wanted, re.S)
+    if not parts:
+        return None
+    # without what `translate` puts around the whole
+    before, after = (fnmatch.translate(part)[len("(?s:") : -len(r")\Z")] for part in parts.groups())
+    return re.fullmatch(f"{before}(.*?){after}", name, re.IGNORECASE | re.S)
 
 
 def mirrored(layout: Layout) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minipig.data.manifest import identity, read_patients
+from minipig.data.manifest import identity, read_patients, unread_tables
 
 NAMES = [f"{k}.png" for k in range(6)]
 
@@ -72,6 +72,36 @@ def test_rows_without_files_are_told(tmp_path):
     assert notes == [
         "manifest.csv names 2 images that are not there, such as 6.png; "
         "if prepare was interrupted, repeat it"
+    ]
+
+
+@pytest.mark.parametrize("empty", [",", ",\n,", " , ", ",,,"])
+def test_empty_rows_of_a_spreadsheet_say_nothing(tmp_path, empty):
+    manifest = folder(tmp_path, "aabbcc") / "manifest.csv"
+    whole = manifest.read_text()
+    manifest.write_text(whole.replace("2.png", f"{empty}\n2.png") + f"{empty}\n")
+    assert read_patients(tmp_path, NAMES) == (list("aabbcc"), [])
+
+
+@pytest.mark.parametrize("row", [",d", " ,d"])
+def test_a_patient_of_no_image_is_refused(tmp_path, row):
+    manifest = folder(tmp_path, "aabbcc") / "manifest.csv"
+    manifest.write_text(manifest.read_text() + f"{row}\n")
+    with pytest.raises(ValueError, match="manifest.csv has no name in line 8; correct it"):
+        read_patients(tmp_path, NAMES)
+
+
+@pytest.mark.parametrize("unknown", ["#N/A", "n.a.", "NaN"])
+def test_words_for_an_unknown_patient_are_told(tmp_path, unknown):
+    _, notes = read_patients(folder(tmp_path, [unknown, unknown, *"abcd"]), NAMES)
+    assert notes[0].startswith(f"2 images are of the patient {unknown!r}, which counts as one")
+
+
+def test_a_dead_link_beside_a_table_is_no_table_in_use(tmp_path):
+    (tmp_path / "patients.csv").symlink_to(tmp_path / "nowhere.csv")
+    (tmp_path / "pairs.csv").touch()
+    assert unread_tables(tmp_path, "REMEDY", tmp_path / "pairs.csv") == [
+        "patients.csv is not read; REMEDY"
     ]
 
 

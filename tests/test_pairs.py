@@ -1,5 +1,6 @@
 """Pairs in memory: saved and read back, split by patient and by identical image."""
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -20,6 +21,35 @@ def test_saved_pairs_are_read_back(tmp_path):
     assert back.names == ["a.png", "b.png", "c.png"] and back.patients == ["p", "p", "q"]
     assert (back.images - images[[1, 0, 2]]).abs().max() <= 0.5 / 127.5 + 1e-6
     assert torch.equal(back.masks, (images > 0)[[1, 0, 2]])
+
+
+def test_names_that_are_not_utf_8_are_hashed_and_saved_as_they_are(tmp_path):
+    pairs = made("ab")
+    pairs.names[0] = os.fsdecode(b"L\xe9sion.png")
+    assert pairs.fingerprint() != made("ab").fingerprint()
+    pairs.save(tmp_path)
+    pairs.save(tmp_path)
+    rows = b"L\xe9sion.png,a\n1.png,b\n"
+    assert (tmp_path / "manifest.csv").read_bytes() == b"name,patient\n" + 2 * rows
+
+
+@pytest.mark.parametrize(
+    "before", ["name,patient\nz.png,z", '\ufeff"name","patient",view\nz.png,z,CC\n']
+)
+def test_pairs_are_added_to_the_lines_of_a_manifest(tmp_path, before):
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(before, encoding="utf-8")
+    made("ab").save(tmp_path)
+    assert manifest.read_text(encoding="utf-8") == f"{before.strip()}\n0.png,a\n1.png,b\n"
+
+
+@pytest.mark.parametrize("header", ["patient,name", "name;patient", ""])
+def test_a_manifest_of_other_columns_is_refused_and_kept(tmp_path, header):
+    (tmp_path / "manifest.csv").write_text(header)
+    told = f"manifest.csv has the columns {header or 'none'}, and must begin with name,patient; cor"
+    with pytest.raises(ValueError, match=told):
+        made("ab").save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
 
 
 def made(patients, images=None):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 TABLES = {".csv", ".tsv", ".xls", ".xlsx"}
 REMEDY = "patients are read from manifest.csv, with the columns name and patient"
-NOBODY = {"nan", "na", "n/a", "none", "null", "unknown", "anonymous", "-", "?"}  # small letters
+NOBODY = {"nan", "na", "n/a", "#n/a", "n.a.", "none", "null", "unknown", "anonymous", "-", "?"}  # small letters
 
 
 def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
@@ -51,7 +51,11 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
 
 def unread_tables(root: Path, remedy: str = REMEDY, used: Path | None = None) -> list[str]:
     """A note on each file in a folder that may be a table of patients, but `used`."""
-    names = [path.name for path in sorted(root.glob("*")) if not (used and path.samefile(used))]
+    names = [
+        path.name
+        for path in sorted(root.glob("*"))
+        if not (used and path.exists() and path.samefile(used))  # a link may be dead
+    ]
     tables = [
         name
         for name in names
@@ -69,7 +73,10 @@ def unnamed_patients(patients: list[str]) -> list[str]:
 
 
 def rows_of(manifest: Path) -> dict[str, str]:
-    """The patient of each name, in `one_form`. Raises ValueError if it is damaged."""
+    """The patient of each name, in `one_form`, without empty rows, as a spreadsheet leaves them.
+
+    Raises ValueError if the table is damaged, or names a patient and no image.
+    """
     patient_of: dict[str, str] = {}
     with manifest.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
@@ -78,9 +85,11 @@ def rows_of(manifest: Path) -> dict[str, str]:
                 columns = f"{rows.fieldnames}; it needs name and patient"
                 raise ValueError(f"{manifest} has the columns {columns}, separated by commas")
             for row in rows:
-                if row["name"] is None:
+                name, new = one_form(row["name"] or ""), (row["patient"] or "").strip()
+                if not (name.strip() or new):
+                    continue
+                if not name.strip():
                     raise ValueError(f"{manifest} has no name in line {rows.line_num}; correct it")
-                name, new = one_form(row["name"]), (row["patient"] or "").strip()
                 old = patient_of.setdefault(name, new)
                 if old != new:
                     patients = f"gives {name} to two patients, {old} and {new}"

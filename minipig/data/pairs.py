@@ -14,6 +14,8 @@ from torch import Tensor
 
 from minipig.data.files import write_atomically, write_png
 
+ODD = "surrogateescape"  # names of files that are not UTF-8 keep their bytes
+
 
 @dataclass
 class Pairs:
@@ -67,17 +69,21 @@ class Pairs:
         return Pairs(masks, images, names, patients, notes, sources)
 
     def save(self, root: str | Path) -> None:
-        """Write 8-bit PNGs to root/images and root/masks, then add them to root/manifest.csv."""
+        """Write 8-bit PNGs to root/images and root/masks, then add them to root/manifest.csv.
+
+        Raises ValueError, with nothing written, if that table does not begin with the columns name
+        and patient.
+        """
         root = Path(root)
+        manifest = root / "manifest.csv"
+        old = rows_before(manifest)
         grey = ((self.images[:, 0] + 1) * 127.5).round().clamp(0, 255).byte().numpy()
         for name, mask, image in zip(self.names, self.masks[:, 0].numpy(), grey):
             write_png(root / "images" / name, image)
             write_png(root / "masks" / name, mask.astype(np.uint8) * 255)
-        manifest = root / "manifest.csv"
-        old = manifest.read_text(encoding="utf-8") if manifest.exists() else "name,patient\n"
         rows = io.StringIO()
         csv.writer(rows, lineterminator="\n").writerows(zip(self.names, self.patients))
-        write_atomically(manifest, (old + rows.getvalue()).encode())
+        write_atomically(manifest, (old + rows.getvalue()).encode(errors=ODD))
 
     def known_by(self) -> list[str]:
         """The sources, or a hash of each image: equal for equal images."""
@@ -85,10 +91,23 @@ class Pairs:
 
     def fingerprint(self) -> str:
         """Hash of names, masks and images: equal for equal data."""
-        digest = hashlib.sha256("\n".join(self.names).encode())
+        digest = hashlib.sha256("\n".join(self.names).encode(errors=ODD))
         for part in (self.masks, self.images):
             digest.update(part.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def rows_before(manifest: Path) -> str:
+    """The lines of a manifest that more can be added to. Raises ValueError for other columns."""
+    if not manifest.exists():
+        return "name,patient\n"
+    text = manifest.read_text(encoding="utf-8", errors=ODD)
+    columns = next(csv.reader(text.lstrip("\ufeff").splitlines()), [])
+    if columns[:2] != ["name", "patient"]:
+        found = ",".join(columns) or "none"
+        problem = f"{manifest} has the columns {found}, and must begin with name,patient"
+        raise ValueError(f"{problem}; correct it, or give a new folder")
+    return text if text.endswith("\n") else text + "\n"
 
 
 def hash_of(image: np.ndarray) -> str:

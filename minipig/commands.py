@@ -8,7 +8,7 @@ import torch
 
 from minipig.course.copy import write_course
 from minipig.data.checks import check_counts, check_seed
-from minipig.data.files import claim_folder, write_json
+from minipig.data.files import claim_folder, files_in, write_json
 from minipig.data.layouts import LAYOUTS, Layout
 from minipig.data.phantoms import phantoms
 from minipig.data.prepare import prepare, summary
@@ -146,7 +146,12 @@ def draw_phantoms(args: argparse.Namespace, device: torch.device) -> None:
     check_seed(args.seed)
     if (args.out / "manifest.csv").exists():
         raise ValueError(f"{args.out} contains pairs; give a new --out")
-    phantoms(args.n, args.size, args.seed).save(args.out)
+    pairs = phantoms(args.n, args.size, args.seed)
+    # an interrupted command can be repeated
+    ours = {args.out / part / name for part in ("images", "masks") for name in pairs.names}
+    if others := sorted(set(files_in(args.out)) - ours):
+        raise ValueError(f"{args.out} contains other files, such as {others[0]}; give a new --out")
+    pairs.save(args.out)
     print(f"{args.n} phantoms in {args.out}")
 
 

@@ -673,6 +673,21 @@ def test_folders_of_others_are_left_alone(trained, folder, tmp_path, capsys):
     assert "is a demo's folder; give its run, " in refused(capsys, "sample", tmp_path / "demo")
 
 
+def test_phantoms_are_drawn_again_and_not_among_pairs_of_the_user(tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["phantoms", "-n", 3, "--size", 16, "--out", out]
+    assert run(*command) == 0
+    (out / "manifest.csv").unlink()
+    (out / "masks" / "S0P0000_2.png").unlink()  # as if it had been interrupted
+    (out / "masks" / f".minipig-{'0' * 16}.part").touch()
+    assert run(*command) == 0 and len(PairFolder(out)) == 3
+    for part in ("images", "masks"):
+        (out / part / "S0P0000_0.png").rename(out / part / "mine.png")
+    (out / "manifest.csv").unlink()
+    told = f"{out} contains other files, such as {out}/images/mine.png; give a new --out"
+    assert told in refused(capsys, *command) and not (out / "manifest.csv").exists()
+
+
 def test_agreement_needs_held_out_patients(folder, tmp_path, capsys):
     assert run("train", "--data", folder, *TINY, "--holdout", 0, "--out", tmp_path) == 0
     line = refused(capsys, "sample", tmp_path, "--agreement")

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from minipig.data.files import claim_folder, load_checkpoint, locked, save_checkpoint
+from minipig.data.files import (
+    claim_folder,
+    files_in,
+    load_checkpoint,
+    locked,
+    save_checkpoint,
+    write_atomically,
+)
 
 
 class Evil:
@@ -37,6 +44,46 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left on device"):
         save_checkpoint(path, {"step": 2})
     assert load_checkpoint(path, set()) == {"step": 1}
+
+
+def test_processes_that_write_one_file_do_not_meet(tmp_path, monkeypatch):
+    path, fsync = tmp_path / "a.json", os.fsync
+
+    def other_process_writes(descriptor):
+        monkeypatch.setattr(os, "fsync", fsync)
+        write_atomically(path, b"theirs")
+        assert path.read_bytes() == b"theirs"
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", other_process_writes)
+    write_atomically(path, b"ours")
+    assert path.read_bytes() == b"ours" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(OSError, match="a.json'$") as raised:
+        write_atomically(tmp_path / "a.json", b"{}")
+    assert raised.value.filename == str(tmp_path / "a.json") and raised.value.strerror
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_name_as_long_as_a_file_system_takes_is_written(tmp_path):
+    write_atomically(tmp_path / ("a" * 255), b"")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_killed_process_left_is_no_file_and_is_removed_in_time(tmp_path):
+    names = (f".minipig-{'1' * 16}.part", f".minipig-{'a' * 16}.part", "film.part")
+    new, old, others = (tmp_path / "work" / name for name in names)
+    for path in (new, old, others):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    for path in (old, others):
+        os.utime(path, (0, 0))
+    assert list(files_in(tmp_path)) == [others]
+    claim_folder(tmp_path, {"n": 1})
+    assert new.exists() and others.exists() and not old.exists()
 
 
 def test_one_process_at_a_time_locks_a_file_and_no_lock_is_left(tmp_path):

@@ -333,6 +333,14 @@ def test_a_missing_folder_is_named(tmp_path, capsys):
 # ---- SRC and DST are protected, and pairs are never mixed up
 
 
+def test_a_folder_with_what_a_killed_process_left_counts_as_empty(bus_uclm, tmp_path):
+    left = tmp_path / "dst" / f".minipig-{'0' * 16}.part"
+    left.parent.mkdir()
+    left.touch()
+    assert run("prepare", bus_uclm, tmp_path / "dst", "--layout", "bus-uclm") == 0
+    assert len(PairFolder(tmp_path / "dst")) == 4
+
+
 def contents(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 

@@ -5,31 +5,56 @@ import io
 import json
 import os
 import platform
+import re
+import secrets
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Iterator
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
+# a write's own (processes in containers have equal numbers), short enough beside any name, hidden
+PART = re.compile(r"\.minipig-[0-9a-f]{16}\.part")
+OLD = 3600  # seconds: nobody writes one file for so long
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to a temporary file and rename it to `path`, which is never half written.
 
-    Raises OSError (disk full, read-only folder).
+    The temporary file is this write's own: of several processes that write `path`, the last wins.
+    Raises OSError that names `path` (disk full, read-only folder).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f".minipig-{secrets.token_hex(8)}.part")
     try:
         with part.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """The files in a folder and its folders, but those that a process was killed while writing."""
+    for path in folder.rglob("*"):
+        if not PART.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
+            yield path
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the files that processes were killed while writing, once they are OLD."""
+    for path in folder.rglob(".minipig-*.part"):
+        with suppress(OSError):  # another process may remove it, too
+            if PART.fullmatch(path.name) and time.time() - path.stat().st_mtime > OLD:
+                path.unlink()
 
 
 @contextmanager
@@ -123,9 +148,10 @@ def claim_folder(
 
     option: where the user gave `folder`. defaults: settings that older folders may lack. content:
     a hash of the pairs in config["data"]: while they are the same, their folder may be elsewhere.
-    Raises ValueError that names the differences, so that the results of two configurations, or of
-    other pairs, do not mix.
+    What killed processes left in `folder` is removed. Raises ValueError that names the differences,
+    so that the results of two configurations, or of other pairs, do not mix.
     """
+    remove_leftovers(folder)
     path = folder / "config.json"
     ours = json.loads(json.dumps(config))
     if not path.exists():

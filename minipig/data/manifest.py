@@ -8,7 +8,19 @@ from pathlib import Path
 
 TABLES = {".csv", ".tsv", ".xls", ".xlsx"}
 REMEDY = "patients are read from manifest.csv, with the columns name and patient"
-NOBODY = {"nan", "na", "n/a", "#n/a", "n.a.", "none", "null", "unknown", "anonymous", "-", "?"}  # small letters
+NOBODY = {
+    "nan",
+    "na",
+    "n/a",
+    "#n/a",
+    "n.a.",
+    "none",
+    "null",
+    "unknown",
+    "anonymous",
+    "-",
+    "?",
+}  # small letters
 
 
 def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:

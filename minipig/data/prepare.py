@@ -23,7 +23,7 @@ from minipig import plot
 from minipig.data import layouts
 from minipig.data.convert import Unusable, read_pair, write_values
 from minipig.data.doubts import Doubts
-from minipig.data.files import claim_folder, write_figure, write_json, write_table
+from minipig.data.files import claim_folder, files_in, write_figure, write_json, write_table
 from minipig.data.heartbeat import watched
 from minipig.data.images import fit_into, fit_mask, read_image
 from minipig.data.layouts import Layout
@@ -142,7 +142,7 @@ def check_arguments(src: Path, dst: Path, layout: Layout) -> None:
 
 def claim(src: Path, dst: Path, layout: Layout, names: set[str]) -> None:
     """Write or compare dst/config.json. Raises ValueError if `dst` contains other files."""
-    if dst.is_dir() and any(dst.iterdir()) and not (dst / "config.json").exists():
+    if any(files_in(dst)) and not (dst / "config.json").exists():
         raise ValueError(f"{dst} is not empty; give a new DST")
     config = asdict(layout) | {"src": str(src.resolve())}
     for part in ("images", "masks"):  # without what changes nothing, as in ./images//*.png

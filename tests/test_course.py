@@ -12,10 +12,13 @@ import nbformat
 import pytest
 
 from minipig.cli import main
+from minipig.course import copy as copying
 from minipig.course import files
+from minipig.course import site as sites
 from minipig.course.copy import TODO, left_open, student_edition, write_course
 from minipig.course.rendering import mathml, page_of, summary
 from minipig.course.site import write_site
+from minipig.data.files import write_atomically
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -92,6 +95,52 @@ def test_a_second_copy_keeps_the_readers_work(copy, capsys):
     assert mine.read_text() == "# mine\n"
     assert f"1 files written to {copy}, " in capsys.readouterr().out
     mine.write_bytes((ROOT / "notebooks" / "my_rule.py").read_bytes())
+
+
+def interrupt(monkeypatch, module, call):
+    """Raise KeyboardInterrupt in place of the write of this number."""
+    calls = []
+
+    def write(path, data):
+        calls.append(path)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        write_atomically(path, data)
+
+    monkeypatch.setattr(module, "write_atomically", write)
+
+
+@pytest.mark.parametrize("options", [{}, {"student": True}, {"student": True, "answers": False}])
+@pytest.mark.parametrize("left", [0, 20, 25, -1])
+def test_an_interrupted_copy_can_be_repeated(tmp_path, monkeypatch, options, left):
+    """Also among its last files, where the notebooks are."""
+    call = sum(write_course(tmp_path / "whole", **options)) - left if left >= 0 else 1
+    tmp_path = tmp_path / "copy"
+    interrupt(monkeypatch, copying, call)
+    with pytest.raises(KeyboardInterrupt):
+        write_course(tmp_path, **options)
+    written, kept = write_course(tmp_path, **options)
+    assert kept == call - 1 and write_course(tmp_path, **options) == (0, written + kept)
+
+
+def test_a_copy_without_answers_is_not_put_beside_those_of_an_interrupted_one(
+    tmp_path, monkeypatch
+):
+    interrupt(monkeypatch, copying, 20)
+    with pytest.raises(KeyboardInterrupt):
+        write_course(tmp_path)
+    with pytest.raises(ValueError, match="holds another edition of the course; give a new folder"):
+        write_course(tmp_path, student=True, answers=False)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"metadata": 3}', "\xff"])
+def test_a_damaged_notebook_is_named(tmp_path, capsys, content):
+    notebook = tmp_path / "notebooks" / "00_mine.ipynb"
+    notebook.parent.mkdir()
+    notebook.write_text(content, "latin-1")
+    assert main(["course", str(tmp_path)]) == 2
+    told = f"minipig: {notebook} is damaged; remove it, and repeat the command\n"
+    assert capsys.readouterr().err == told
 
 
 # --- the student's edition -------------------------------------------------------------------
@@ -245,6 +294,17 @@ def test_a_site_is_not_written_over_other_files(tmp_path, capsys):
     (tmp_path / "thesis.html").touch()
     assert main(["course", str(tmp_path), "--html"]) == 2
     assert "is not empty; give a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 20])
+def test_an_interrupted_site_can_be_repeated(tmp_path, monkeypatch, call):
+    monkeypatch.setattr(sites, "rendered", lambda path, links: "")  # which takes its time
+    interrupt(monkeypatch, sites, call)
+    with pytest.raises(KeyboardInterrupt):
+        write_site(tmp_path)
+    (tmp_path / f".minipig-{'0' * 16}.part").touch()  # as a kill would leave it
+    assert write_site(tmp_path) > 2 * len(CHAPTERS)
+    assert (tmp_path / "index.html").exists()
 
 
 def test_what_the_site_needs_is_told_where_it_is_missing(tmp_path, monkeypatch, capsys):

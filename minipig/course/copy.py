@@ -19,12 +19,14 @@ def write_course(folder: Path, student: bool = False, answers: bool = True) -> t
     """Write notebooks, models and results into `folder`; the numbers of files written and kept.
 
     A file that is there already is kept: it may be the reader's work. student: with functions to
-    write. answers: with solutions and slides. Raises ValueError if `folder` holds another edition,
-    OSError if it cannot be written.
+    write. answers: with solutions and slides. Raises ValueError if `folder` holds another edition
+    or a damaged notebook, OSError if it cannot be written.
     """
-    if edition_of(folder) not in (None, (student, answers)):
+    answered = (folder / "notebooks" / "solutions").exists()  # maybe before any notebook
+    if edition_of(folder) not in (None, (student, answers)) or answered > answers:
         raise ValueError(f"{folder} holds another edition of the course; give a new folder")
     files = [file for file in course_files(home()) if answers or not ANSWERS & set(file.parts)]
+    files.sort(key=lambda file: not ANSWERS & set(file.parts))  # first what tells the edition
     there = {place.as_posix() for file in files for place in (file, *file.parents)}
     written = 0
     for file in files:
@@ -45,11 +47,18 @@ def write_course(folder: Path, student: bool = False, answers: bool = True) -> t
 
 
 def edition_of(folder: Path) -> tuple[bool, bool] | None:
-    """(is it a student's, has it answers) of the course in a folder; None without a course."""
+    """(is it a student's, has it answers) of the course in a folder; None without a course.
+
+    Raises ValueError if its first notebook is damaged.
+    """
     notebooks = sorted((folder / "notebooks").glob("0*.ipynb"))
     if not notebooks:
         return None
-    student = json.loads(notebooks[0].read_bytes())["metadata"].get("edition") == "student"
+    try:
+        student = json.loads(notebooks[0].read_bytes())["metadata"].get("edition") == "student"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{notebooks[0]} is damaged; remove it, and repeat the command"
+        raise ValueError(problem) from error
     return student, (folder / "notebooks" / "solutions").exists()
 
 

@@ -3,13 +3,13 @@
 No page but the slides needs a network.
 """
 
-import shutil
 from pathlib import Path
 
 from pygments.formatters import HtmlFormatter
 
 from minipig.course.files import course_files, home
 from minipig.course.rendering import PICTURES, SLIDES, address, located, page_of, rendered, titled
+from minipig.data.files import files_in, write_atomically
 
 START = "notebooks/README.md"
 PAGE = """\
@@ -57,31 +57,30 @@ def around(path: str, chapters: list[str]) -> str:
 def write_site(folder: Path) -> int:
     """Write the site into `folder`; the number of pages. It starts at index.html.
 
-    Raises ValueError if `folder` has files that are not a site's.
+    Raises ValueError if `folder` has files that are not a site's, OSError if it cannot be written.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / page_of(START)).exists():
+    if any(files_in(folder)) and not (folder / page_of(START)).exists():
         raise ValueError(f"{folder} is not empty; give a new folder")
     notebooks = [file.as_posix() for file in course_files(home()) if file.suffix == ".ipynb"]
     chapters = [path for path in notebooks if path.count("/") == 1]
     style = STYLE + HtmlFormatter().get_style_defs()
-    todo = [START, *notebooks]
+    todo = [*notebooks, START]  # its page is written first: a repeated command looks for it
     seen = set(todo)
     while todo:
         path = todo.pop()
         page = folder / page_of(path)
-        page.parent.mkdir(parents=True, exist_ok=True)
         if Path(path).suffix in PICTURES:
-            shutil.copyfile(located(path), page)
+            write_atomically(page, located(path).read_bytes())
             continue
         links = set()
         text = rendered(path, links)
         if not path.startswith(SLIDES):
             words = dict(title=titled(path), style=style, around=around(path, chapters))
             text = PAGE.format(body=text, **words)
-        page.write_text(text, "utf-8")
+        write_atomically(page, text.encode())
         todo += links - seen
         seen |= links
     start = f'<meta http-equiv="refresh" content="0; url={page_of(START)}">'
     page = PAGE.format(title="minipig", style="", around="", body=start)
-    (folder / "index.html").write_text(page)
+    write_atomically(folder / "index.html", page.encode())
     return len(seen)

@@ -827,6 +827,10 @@ def test_rows_that_name_no_patient_are_told(listed, capsys):
             lambda t: t.replace("scans", "scan"),
             "scan/a/0.png: the file is not there; correct --csv",
         ),
+        (
+            lambda t: t.replace("rois\\x5", "scans/./a/0"),
+            "line 2 names scans/a/0.png as image and as its mask; correct it",
+        ),
         (lambda t: "image,mask", "has no usable row at all"),
         (lambda t: "image,mask\n\x00\xff", "is not a CSV table in UTF-8"),
     ],
@@ -904,6 +908,24 @@ def test_a_label_that_is_not_there_names_those_that_are(tmp_path, capsys):
     assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 2
     line = capsys.readouterr().err
     assert "(its mask has the values 0, 1, 2): no pixel has the value 3 of --label; --keep" in line
+
+
+def test_a_label_of_a_mask_of_one_bit_is_told_as_a_number(tmp_path, capsys):
+    put(tmp_path / "src", "images/a.png", picture(0))
+    put(tmp_path / "src", "masks/a.png", outline((2, 3, 8, 9)).convert("1"))
+    given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--label", 255)
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 2
+    assert "(its mask has the values 0, 1): no pixel has the value 255" in capsys.readouterr().err
+
+
+def test_of_several_masks_the_one_of_another_size_is_told(tmp_path, capsys):
+    put(tmp_path / "src", "a.png", picture(0))
+    put(tmp_path / "src", "a_1.bmp", outline((2, 3, 8, 9)))
+    put(tmp_path / "src", "a_2.bmp", outline((2, 3, 8, 9), size=(24, 30)))
+    given = ("--images", "*.png", "--masks", "{stem}_*.bmp", "--merge")
+    assert run("prepare", tmp_path / "src", tmp_path / "dst", *given) == 2
+    told = "(they are 20x30 and 24x30): image and mask differ in size; make them equal"
+    assert told in capsys.readouterr().err
 
 
 LABELS = (np.arange(20 * 30) // 200).reshape(20, 30).astype(np.uint8)  # 0, 1, 2

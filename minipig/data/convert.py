@@ -54,15 +54,15 @@ def read_pair(
         which = "image" if error.path == src / path else "mask"
         detail = error.detail and f"it {error.detail}"
         raise Unusable(f"the {which} {error.kind}", detail) from error
-    if any(part.shape != image.shape for part in parts):
-        sizes = f"they are {' and '.join(f'{h}x{w}' for h, w in (image.shape, parts[0].shape))}"
+    if other := next((part.shape for part in parts if part.shape != image.shape), None):
+        sizes = f"they are {' and '.join(f'{h}x{w}' for h, w in (image.shape, other))}"
         raise Unusable("image and mask differ in size; make them equal", sizes)
     mask = np.any(parts, axis=0)
     if not mask.any() and not layout.keep_healthy:
         reason, detail = "no lesion", ""
         if layout.label is not None:
             reason = f"no pixel has the value {layout.label} of --label"
-            values = np.unique(np.asarray(open_image(src / masks[0], indices=True)))
+            values = np.unique(np.asarray(open_image(src / masks[0], indices=True)) * 1)  # no bool
             detail = f"its mask has the values {', '.join(map(str, values[:8]))}"
         raise Unusable(f"{reason}; --keep-healthy keeps such pairs", detail)
     if mask.all():

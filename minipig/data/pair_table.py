@@ -128,13 +128,15 @@ def add_row(
 ) -> set[str]:
     """Add one row; return its image if a file is not there. spelt: files by their `one_form`.
 
-    Raises ValueError at `place` if it lacks a path, or two rows disagree.
+    Raises ValueError at `place` if it lacks a path or names one twice, or two rows disagree.
     """
     if not cells["image"] or not cells["mask"]:
         remedy = "complete it (a black mask for no lesion), or remove it"
         raise ValueError(f"{place} has no image or no mask; {remedy}")
     image, mask = (relative(cells[name], src) for name in ("image", "mask"))
     image, mask = (spelt.get(one_form(path), path) for path in (image, mask))
+    if image == mask:
+        raise ValueError(f"{place} names {image} as image and as its mask; correct it")
     absent = [name for name in (image, mask) if not (src / name).is_file()]
     if absent:
         table.left_out["the file is not there; correct --csv"].append(absent[0])

@@ -450,6 +450,8 @@ def test_judges_of_two_folders_share_a_work_folder(tmp_path):
 def test_a_row_that_these_folds_lack_is_told(tmp_path, capsys):
     run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [1], ["PIG-finished"])
     assert "note: there is no row PIG-finished in the folds 1: controls" in capsys.readouterr().out
+    run_table(1, SMALL, tmp_path, tmp_path / "work", CPU, [])
+    assert "there is no row" not in capsys.readouterr().out  # none was asked for
 
 
 def test_folds_done_apart_and_in_another_order_are_the_same(done, tmp_path):

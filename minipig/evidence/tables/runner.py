@@ -52,7 +52,7 @@ def run_table(
         raise ValueError(f"folds run from 0 to {protocol.folds - 1}, not {given}")
     known = list(dict.fromkeys(source for source, *_ in plan(protocol, table, 0)))
     check("--rows", sources, known)
-    sources = known if sources is None else sources
+    asked, sources = sources or [], known if sources is None else sources
     experiment = Experiment(protocol, out, work, device)
     first = experiment.folds[0]
     pairs = first.train + first.test
@@ -63,7 +63,8 @@ def run_table(
 
     units = [(experiment.folds[k], *unit) for k in chosen for unit in plan(protocol, table, k)]
     units = [unit for unit in units if unit[1] in sources]
-    if absent := [source for source in sources if source not in [unit[1] for unit in units]]:
+    found = {source for _, source, *_ in units}
+    if absent := [source for source in asked if source not in found]:
         which = f"{', '.join(absent)} in the folds {', '.join(map(str, chosen))}"
         print(f"note: there is no row {which}: controls are of fold 0 alone")
     for unit in tqdm(units, f"table {table}", unit="record", disable=None):

@@ -351,6 +351,8 @@ def test_gains_are_drawn_fold_by_fold():
     assert others == {"|", "D"}
     shown = [text.get_text() for text in fig.legends[0].get_texts()]
     assert shown == ["mean, PIG's pairs", "mean, other pairs", "a fold", "95 % interval"]
+    only = gains_figure({name: rows[name] for name in ("real", "real+PIG_4")}, parts=3)
+    assert "mean, other pairs" not in [text.get_text() for text in only.legends[0].get_texts()]
 
 
 def test_differences_are_drawn_under_their_headings():

@@ -16,6 +16,24 @@ SEEDS = Protocol.segmenter_seeds
 MARKS = {"PIG": ("o", "C0"), "fresh": ("D", "C1"), "": ("D", "black")}  # by a word of the row
 
 
+def kind(name: str) -> str:
+    """The word of MARKS by which a row is drawn."""
+    return next(word for word in MARKS if word in name)
+
+
+def draw_line(
+    ax: Axes, place: int, values: np.ndarray, parts: float, mark: tuple[str, str] = MARKS[""]
+) -> None:
+    """On line `place`: a stroke a value, (K,) in -1..1, the mean, and, of several, its interval."""
+    marker, colour = mark
+    if len(values) > 1:
+        ends = 100 * np.array(interval(values, parts))
+        style = dict(linewidth=2.5, alpha=0.4, solid_capstyle="butt")
+        ax.plot(ends, [place, place], color=colour, **style)
+    ax.plot(100 * values, np.full(len(values), place), "|", color=colour, markersize=6)
+    ax.plot(100 * np.mean(values), place, marker, color=colour, markersize=4)
+
+
 def forest(
     ax: Axes,
     rows: dict,
@@ -29,15 +47,8 @@ def forest(
     parts: of the data, as for `interval` in metrics.py; a single fold has no interval.
     """
     for place, name in enumerate(names):
-        marker, colour = next(style for word, style in MARKS.items() if word in name)
         row, base = common_folds(rows, (name, "real"), key, seeds)
-        folds = 100 * (row - base).mean(1)
-        mean, low, high = (100 * value for value in gain(rows, name, "real", key, seeds, parts))
-        if np.isfinite(low):
-            style = dict(linewidth=2.5, alpha=0.4, solid_capstyle="butt")
-            ax.plot([low, high], [place, place], color=colour, **style)
-        ax.plot(folds, np.full(len(folds), place), "|", color=colour, markersize=6)
-        ax.plot(mean, place, marker, color=colour, markersize=4)
+        draw_line(ax, place, (row - base).mean(1), parts, MARKS[kind(name)])
     ax.axvline(0, color="0.6", linewidth=0.8)
     ax.set(yticks=range(len(names)), yticklabels=map(spelt, names), ylim=(len(names) - 0.5, -0.9))
 
@@ -45,11 +56,8 @@ def forest(
 def forest_key(fig: Figure, names: list[str], stroke: str) -> None:
     """Below the figure, what the marks of a forest of these rows mean; a stroke is `stroke`."""
     words = {"PIG": "mean, PIG's pairs", "fresh": "mean, fresh real pairs", "": "mean, other pairs"}
-    marks = [
-        (*MARKS[word], label)
-        for word, label in words.items()
-        if any(word in name for name in names)
-    ]
+    kinds = set(map(kind, names))
+    marks = [(*MARKS[word], label) for word, label in words.items() if word in kinds]
     handles = [
         Line2D([], [], marker=marker, color=colour, linestyle="", markersize=6, label=label)
         for marker, colour, label in [*marks, ("|", "0.3", stroke)]
@@ -97,13 +105,10 @@ def differences_figure(
     for heading, rows in groups.items():
         labels.append(heading)
         for label, values in rows.items():
-            place, mean, ends = len(labels), np.mean(values), interval(values, parts)
-            style = dict(color="0.7", linewidth=2.5, solid_capstyle="butt")
-            ax.plot(100 * np.array(ends), [place, place], **style)
-            ax.plot(100 * values, np.full(len(values), place), "|", color="0.3", markersize=6)
-            ax.plot(100 * mean, place, "D", color="black", markersize=4)
+            place, ends = len(labels), interval(values, parts)
+            draw_line(ax, place, values, parts)
             beside = dict(transform=ax.get_yaxis_transform(), fontsize=8, va="center")
-            ax.text(1.02, place, points(mean, *ends), **beside)
+            ax.text(1.02, place, points(np.mean(values), *ends), **beside)
             labels.append(label)
     ax.axvline(0, color="0.6", linewidth=0.8)
     ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))

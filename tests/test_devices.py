@@ -1,6 +1,7 @@
 """The device, and several processes under torchrun: the same training, with files from one."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -90,6 +91,43 @@ def test_a_containers_own_limit_counts(monkeypatch):
     assert free_memory(torch.device("cpu")) == 2000
     files["memory.max"] = "max\n"
     assert free_memory(torch.device("cpu")) == 900 * 1024
+
+
+MEMORY = """
+import resource, torch
+from pathlib import Path
+from minipig.training.devices import free_memory, keep_freed_memory
+
+def used():  # MiB
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x)
+    return int(line.split()[1]) // 1024
+
+def pages(size=64):  # cleared by the system for a tensor of so many MiB, which is freed again
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(size * 2**18)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+for keep in (False, True, False):
+    keep_freed_memory(keep)
+    pages(), free_memory(torch.device("cpu"))  # gives all back
+    before = used()
+    again = [pages() for _ in range(20)][10:]  # the first ones make room: tensors are aligned
+    kept = used() - before
+    free_memory(torch.device("cpu"))
+    print(keep, min(again) if not keep else max(again), kept, used() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is a function of glibc")
+def test_freed_memory_is_kept_for_the_next_tensor_or_given_back():
+    """Kept: soon a tensor needs no new page, and asking what is free gives all back."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True
+    )
+    for line in done.stdout.splitlines():
+        keep, pages, kept, after = line.split()
+        assert (int(pages) < 50) is (keep == "True"), done.stdout
+        assert (int(kept) > 60) is (keep == "True") and int(after) < 8, done.stdout
 
 
 def test_a_process_without_torchrun_is_alone(monkeypatch):

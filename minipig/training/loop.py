@@ -25,7 +25,7 @@ from minipig.schedule import Schedule, check_schedule
 from minipig.seeds import generator
 from minipig.training.checkpoint import Checkpoint
 from minipig.training.choice import Seconds, decided
-from minipig.training.devices import rank
+from minipig.training.devices import keep_freed_memory, rank
 from minipig.training.loss_log import LossLog
 from minipig.training.pace import Pace
 from minipig.training.speed import Speed, backward, check_parts, laid_out, prepared
@@ -117,7 +117,9 @@ def fit(
         speed = saved.as_before(speed)
         if progress.step < training.steps:
             first = noisy_batch(pairs, training, 0, schedule, guider)
+            keep_freed_memory()
             speed, progress.seconds = decided(speed, model, loss, first, training.steps)
+            keep_freed_memory(not speed.recompute)
             progress.speed = speed
         laid_out(model, speed)
         laid_out(average, speed)

@@ -26,7 +26,7 @@ from minipig.sampler import PairModel
 from minipig.training.choice import told
 from minipig.training.config import OLDER, Config, content_of, network
 from minipig.training.curves import write_curves
-from minipig.training.devices import rank, wait_for_all
+from minipig.training.devices import keep_freed_memory, rank, wait_for_all
 from minipig.training.held_out import HeldOut, steps_between
 from minipig.training.loop import Progress, Training, finish, fit
 from minipig.training.speed import Speed
@@ -141,8 +141,9 @@ def load_pair(
             f"{folder} was trained with the rule {config.rule}; {rule} needs its own training: "
             f"repeat its train command with --rule {rule} and another --out"
         )
+    keep_freed_memory()  # this and channels last: samples faster
     for net in nets:
-        net.to(device, memory_format=torch.channels_last)  # samples faster
+        net.to(device, memory_format=torch.channels_last)
         net.eval().requires_grad_(False)
     return PairModel(*nets, config.noise_schedule, chosen), config
 

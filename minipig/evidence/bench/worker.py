@@ -23,7 +23,7 @@ from minipig.sampler import PairModel, sample
 from minipig.schedule import Schedule
 from minipig.seeds import generator, seeded_network
 from minipig.training.choice import CANDIDATES, WORTH, decided, tried
-from minipig.training.devices import wait_for_device
+from minipig.training.devices import keep_freed_memory, wait_for_device
 from minipig.training.speed import Speed
 
 
@@ -130,6 +130,8 @@ def product(row: Row, device: torch.device) -> Callable[[], None]:
 
 def measure(row: Row, device: torch.device) -> dict:
     """Build, run once, then time runs until the budget is spent; runner.py explains the keys."""
+    if row.network in SPEEDS:  # ours: as fit and load_pair set it
+        keep_freed_memory(not SPEEDS[row.network].recompute)
     net = None if row.what == "matmul" else seeded_network(row.build, 0).to(device)
     if row.what == "trial":
         return choosing(row, net, device)

@@ -192,13 +192,14 @@ def train(sub: Parser) -> None:
     share = dict(type=float, metavar="SHARE")
     number(sub, "--holdout", "part of the patients not trained on", 0.1, **share)
     option(sub, "--keep", "which weights to sample with", "last", choices=KEEP)
+    number(sub, "--deformed", "number of deformed pairs to learn from as well", 0)
     switch(sub, "--mirror", "mirror half of the pairs left to right (wrong for phantoms)")
     number(sub, "--accumulate", "compute each batch in N parts, to save memory", 1)
     switch(sub, "--compile", "compile the networks: minutes at the start, then faster steps")
     option(sub, "--format", "number format", shown="the faster one here", choices=FORMATS)
     switch(sub, "--recompute", "less memory, more time; used anyway if memory is short")
     output(sub, "runs/DATA")
-    names = "data preset rule schedule pairs holdout keep mirror seed".split()
+    names = "data preset rule schedule pairs holdout keep deformed mirror seed".split()
     sub.set_defaults(**dict.fromkeys(names))  # not given: those shown, or those of --from
 
 

@@ -80,7 +80,8 @@ def train(args: argparse.Namespace, device: torch.device) -> list[Path]:
     pairs, held_out = load_data(config)
     kept = f" (and {len(held_out)} held out)" if held_out else ""
     height, width = config.size
-    print(f"{pairs.counted}{kept} at {height}x{width}")
+    deformed = f", {config.deformed:,} deformed ones" if config.deformed else ""
+    print(f"{pairs.counted}{deformed}{kept} at {height}x{width}")
     for note in pairs.notes:
         print(f"note: {note}")
     if held_out and not held_out.masks.any():

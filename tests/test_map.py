@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
+from minipig.data.classical import augment
 from minipig.data.phantoms import phantoms
 from minipig.evidence.judge import score_pairs
 from minipig.evidence.map import causes, patients
@@ -23,7 +24,6 @@ from minipig.evidence.map.patients import (
 )
 from minipig.evidence.methods import told
 from minipig.evidence.methods.batch import Batch
-from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS
 from minipig.evidence.tables import table2
 from minipig.evidence.tables.experiment import Experiment

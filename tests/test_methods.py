@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from minipig.data.classical import augment, deformation
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.methods import (
@@ -19,7 +20,6 @@ from minipig.evidence.methods import (
     unconditional,
 )
 from minipig.evidence.methods.batch import Batch, absent
-from minipig.evidence.methods.classical import augment, deformation
 from minipig.evidence.methods.controlnet import ControlNet
 from minipig.evidence.methods.registry import METHODS, NETWORKS, new_masks_first
 from minipig.extras.conditional import knows
@@ -305,7 +305,7 @@ def test_augmentation_is_seeded_keeps_patients_and_appends():
 
 
 def test_half_of_the_copies_are_mirrored_along_the_axis_asked_for(monkeypatch):
-    from minipig.evidence.methods import classical
+    from minipig.data import classical
 
     for name in ("TURN", "STRETCH", "SHIFT", "BEND", "CONTRAST", "BRIGHTNESS", "GAMMA"):
         monkeypatch.setattr(classical, name, 0.0)

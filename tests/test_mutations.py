@@ -191,13 +191,13 @@ MISTAKES = {
         ["06:owners"],
     ),
     "a slice deformed otherwise than its mask": (
-        "minipig.evidence.methods.classical:augment",
+        "minipig.data.classical:augment",
         "ndimage.map_coordinates(image, places,",
         "ndimage.map_coordinates(image, deformation(rng, pairs.size),",
         ["08:deformed"],
     ),
     "a mask that is mirrored without its slice": (
-        "minipig.evidence.methods.classical:augment",
+        "minipig.data.classical:augment",
         "image = np.flip(image, flip)",
         "image = image",
         ["08:deformed"],

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from minipig.data.checks import HELD_OUT
+from minipig.data.classical import augment
 from minipig.data.files import load_checkpoint, save_checkpoint
 from minipig.data.phantoms import phantoms
 from minipig.rules import Clean, Sign
 from minipig.sampler import sample
 from minipig.schedule import Schedule
+from minipig.training import config as run_config
 from minipig.training import curves, run
-from minipig.training.config import Config, load_data, network
+from minipig.training.config import OLDER, Config, load_data, network, with_deformed
 from minipig.training.curves import read_curves
 from minipig.training.run import load_pair, load_start, train_pair, weights_of
 from minipig.unet import PairedUNet
@@ -60,6 +62,7 @@ def copied(run, folder):
     [
         (dict(steps=0), "steps must be at least 1, not 0"),
         (dict(batch=0), "batch must be at least 1, not 0"),
+        (dict(deformed=-1), "deformed must be at least 0, not -1"),
         (dict(seed=-1), "seed must be at least 0, not -1"),
         (dict(seed=2**31), "seed must be below 2147483648"),
         (dict(rate=0.0), "rate must be above 0, not 0.0"),
@@ -100,6 +103,34 @@ def test_networks_are_built_on_the_schedule(name):
 def test_a_size_that_the_network_cannot_halve_is_refused_before_data_are_read():
     with pytest.raises(ValueError, match="multiples of 8, not 20x20"):
         load_data(replace(TINY, data="missing", size=(20, 20)))
+
+
+def test_networks_learn_from_deformed_pairs_as_well(trained, tmp_path, monkeypatch):
+    """Of the pairs trained on alone, not mirrored; what is measured beside stays real."""
+    config = replace(TINY, pairs=16, holdout=0.25, deformed=30)
+    pairs, held_out = load_data(config)
+    learnt = []
+    real_fit = run.fit
+    monkeypatch.setattr(
+        run, "fit", lambda *args, **how: learnt.append(args[2]) or real_fit(*args, **how)
+    )
+    train_pair(tmp_path / "run", config, pairs, CPU, held_out=held_out)
+    expected = pairs + augment(pairs, 30, config.seed, None)
+    assert [part.fingerprint() for part in learnt] == 2 * [expected.fingerprint()]
+    start = load_start(tmp_path / "run")
+    assert start.config == config and start.seen == set(pairs.known_by())
+    older = json.loads((trained / "config.json").read_text())["config"]
+    assert older.pop("deformed") == 0
+    assert Config(**OLDER | older).deformed == 0
+
+
+def test_deformed_pairs_that_do_not_fit_into_memory_are_refused(monkeypatch):
+    monkeypatch.setattr(run_config, "free_memory", lambda device: 8e9)
+    large = replace(TINY, size=(512, 512), deformed=9000)
+    with pytest.raises(
+        ValueError, match="9,000 deformed pairs of 512x512 need 35.4 GB, and 8.0 are"
+    ):
+        with_deformed(large, load_data(TINY)[0])
 
 
 def test_data_are_phantoms_or_a_folder(tmp_path):

@@ -18,13 +18,13 @@ from scipy import stats
 
 import minipig
 from minipig.data.checks import HELD_OUT
+from minipig.data.classical import augment
 from minipig.data.files import write_json
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import metrics
 from minipig.evidence.lab import ranking
 from minipig.evidence.markdown import spelt, table_markdown
-from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS, NETWORKS
 from minipig.evidence.tables import plan, records, runner, table1
 from minipig.evidence.tables.drawing import experiment_figure, sheets

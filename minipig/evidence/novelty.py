@@ -1,5 +1,6 @@
 """Are samples new, or training slices again? A question of quality, and of patients' privacy."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from minipig.data.checks import held_out
@@ -8,7 +9,7 @@ from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.metrics import nearest
 from minipig.evidence.tables.drawing import SHOWN, sheet
-from minipig.training.config import Config, load_data
+from minipig.training.config import Config, load_data, with_deformed
 
 FEWEST = 10  # held-out patients, below which nothing is said
 
@@ -33,7 +34,7 @@ def novelty(samples: Pairs, known: Pairs, strangers: Pairs) -> dict[str, float]:
         "error": (chance * (1 - chance) * (1 / len(samples) + 1 / patients)) ** 0.5,
         "close": (to_known < nearest_stranger).double().mean().item(),
         "strangers": patients,
-        "unknown": strangers.patients == strangers.names,
+        "unknown": set(strangers.patients) <= set(strangers.names),
     }
 
 
@@ -80,8 +81,9 @@ def measure_novelty(
 ) -> dict[str, float] | None:
     """Print and return the novelty of a run's samples; draw OUT/nearest.png.
 
-    The strangers are the held-out patients, or fresh phantoms. None if there are none, or if the
-    training data cannot be read, or are no longer those of `content` (see load_data).
+    The strangers are the held-out patients, or fresh phantoms; mirrored and deformed as the
+    training pairs are. None if there are none, or if the training data cannot be read, or are no
+    longer those of `content` (see load_data).
     """
     try:
         known, strangers = load_data(config, content)
@@ -97,6 +99,10 @@ def measure_novelty(
         return None
     if config.mirror:
         known, strangers = with_mirrored(known), with_mirrored(strangers)
+    if config.deformed:  # strangers' slices, too, as often
+        as_often = round(config.deformed * len(strangers) / len(known))
+        known = with_deformed(config, known)
+        strangers = with_deformed(replace(config, deformed=as_often), strangers)
     found = novelty(samples, known, strangers)
     print(f"novelty: {verdict(found)}")
     if config.start:

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from minipig.data.checks import check_choice, check_counts, check_seed
+from minipig.data.classical import augment
 from minipig.data.folder import PairFolder
 from minipig.data.pairs import Pairs, split
 from minipig.data.phantoms import phantoms
 from minipig.schedule import SCHEDULES, Schedule
 from minipig.seeds import seeded_network
+from minipig.training.devices import free_memory
 from minipig.unet import PRESETS, PairedUNet
 
 SETTINGS = {
@@ -19,7 +23,7 @@ SETTINGS = {
     "paper": dict(size=(512, 512), steps=186_000, batch=6, rate=2e-4),  # 128 epochs of 8,723 slices
 }
 # settings that runs of earlier versions do not name
-OLDER = {"schedule": "linear", "keep": "last", "start": ""}
+OLDER = {"schedule": "linear", "keep": "last", "start": "", "deformed": 0}
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,12 @@ class Config:
     seed: int = 0
     schedule: str = "linear"
     keep: str = "last"  # or "best": the weights with the lowest loss on held-out patients
+    deformed: int = 0  # deformed pairs to learn from beside the real ones
     start: str = ""  # the hash of the weights (training.run.weights_of) that it goes on from
 
     def __post_init__(self):
         check_counts(1, pairs=self.pairs, steps=self.steps, batch=self.batch)
-        check_counts(0, seed=self.seed)
+        check_counts(0, seed=self.seed, deformed=self.deformed)
         if not self.rate > 0:
             raise ValueError(f"rate must be above 0, not {self.rate}")
         if not 0 <= self.holdout < 1:
@@ -102,3 +107,19 @@ def load_data(config: Config, content: str = "") -> tuple[Pairs, Pairs | None]:
         problem = f"the pairs in {config.data} have changed since the run was trained on them"
         raise ValueError(f"{problem}; restore them, or train again")
     return known, held_out
+
+
+def with_deformed(config: Config, pairs: Pairs) -> Pairs:
+    """The pairs that networks learn from: these, and the deformed ones that `config` asks for.
+
+    They are not mirrored: `config.mirror` mirrors all. Raises ValueError if memory is short.
+    """
+    if not config.deformed:
+        return pairs
+    height, width = config.size
+    needed = 15 * config.deformed * height * width  # bytes, while they are joined
+    if needed > (free := free_memory(torch.device("cpu"))):
+        size = f"{config.deformed:,} deformed pairs of {height}x{width}"
+        room = f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free"
+        raise ValueError(f"{size} need {room}; give a smaller --deformed")
+    return pairs + augment(pairs, config.deformed, config.seed, None)

@@ -24,7 +24,7 @@ from minipig.guider import model_x_loss
 from minipig.rules import loss_of, trained_as
 from minipig.sampler import PairModel
 from minipig.training.choice import told
-from minipig.training.config import OLDER, Config, content_of, network
+from minipig.training.config import OLDER, Config, content_of, network, with_deformed
 from minipig.training.curves import write_curves
 from minipig.training.devices import keep_freed_memory, rank, wait_for_all
 from minipig.training.held_out import HeldOut, steps_between
@@ -66,6 +66,7 @@ def train_pair(
             remedy = f"--out, or go on from this run: --from {folder} and another --out"
         claim_folder(folder, asdict(config) | versioned, remedy, OLDER, content)
     wait_for_all()
+    learnt = with_deformed(config, pairs)
     losses, points = {}, {}
 
     def drawn(steps: Iterator[Progress], name: str) -> Iterator[Progress]:
@@ -87,7 +88,7 @@ def train_pair(
         if start is not None:
             net.load_state_dict(start.networks[name].state_dict())
         net.to(device)
-        steps = fit(net, loss, pairs, training, folder / f"{name}.ckpt", **how)
+        steps = fit(net, loss, learnt, training, folder / f"{name}.ckpt", **how)
         best = folder / f"{name}.best"
         measured = ""
         if held_out and first:

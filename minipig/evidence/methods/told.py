@@ -11,10 +11,10 @@ from typing import Callable
 import torch
 from torch import Tensor, nn
 
+from minipig.data.classical import DEFORMED
 from minipig.data.pairs import Pairs
 from minipig.evidence.methods import pig, seg_guided
 from minipig.evidence.methods.batch import Batch
-from minipig.evidence.methods.classical import DEFORMED
 from minipig.guider import Denoiser, NoisyPair
 from minipig.unet import PairedUNet
 

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from minipig.data.checks import held_out
+from minipig.data.classical import augment
 from minipig.data.files import claim_folder, load_checkpoint, locked, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.methods.batch import Batch
-from minipig.evidence.methods.classical import augment
 from minipig.evidence.methods.registry import METHODS, NETWORKS, Method, Network
 from minipig.evidence.tables.protocol import OLDER_PROTOCOL, Fold, Protocol, folds_of
 from minipig.evidence.tables.records import Records, digest

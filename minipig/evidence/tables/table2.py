@@ -10,10 +10,10 @@ from functools import cache, partial
 from typing import Callable
 
 from minipig.data.checks import held_out
+from minipig.data.classical import augment
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.judge import score_pairs, train_segmenter
-from minipig.evidence.methods.classical import augment
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.protocol import Fold, Protocol
 from minipig.evidence.tables.records import digest

@@ -1,14 +1,15 @@
 """Classical augmentation: training pairs flipped, shifted, rotated, stretched, bent, and relit.
 
-The baseline without a generator. Mask and slice get the same deformation (its elastic part is that
-of Simard et al. 2003); the grey levels change in the slice alone. Pixels from outside the image
-repeat its border.
+The baseline without a generator, or more for a generator to learn from (--deformed). Mask and slice
+get the same deformation (its elastic part is that of Simard et al. 2003); the grey levels change in
+the slice alone. Pixels from outside the image repeat its border.
 """
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+from minipig.data.heartbeat import watched
 from minipig.data.pairs import Pairs
 
 # largest rotation (degrees), stretch, and shift (share of the width)
@@ -26,7 +27,7 @@ def augment(pairs: Pairs, n: int, seed: int, flip: int | None) -> Pairs:
     is mirrored, and the rest is the same.
     """
     masks, images = [], []
-    for i in range(n):
+    for i in watched(range(n), "deforming pairs"):
         k = i % len(pairs)
         rng = np.random.default_rng([seed, i])
         places = deformation(rng, pairs.size)

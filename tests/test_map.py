@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from minipig.data.checks import HELD_OUT
 from minipig.data.classical import augment
 from minipig.data.phantoms import phantoms
 from minipig.evidence.judge import score_pairs
@@ -186,26 +188,50 @@ def test_a_gain_is_paired_by_seed_and_has_students_interval():
 
 
 def test_the_hypotheses_of_the_map():
+    rivals = dict.fromkeys(("ControlNet", "ControlNet-bentmasks"), 0.5)
     values = made_up(
         real=0.5,
         classical=0.6,
         PIG=lambda n, s: 0.5 + (0.09 if n == 100 else 0.05 if n < 100 else 0) + s / 1e4,
         SegGuidedDif=lambda n, s: 0.52 if n == 10 else 0.5,
-        ControlNet=lambda n, s: 0.53 if n == 25 else 0.5,
-        classical_PIG=lambda n, s: 0.61 if n == 10 else 0.64,
+        classical_PIG=lambda n, s: 0.63 if n == 10 else 0.64,
+        **rivals | {"SegGuidedDif-bentmasks": lambda n, s: 0.53 if n == 25 else 0.5},
     )
     found = judged(values)
     extra = np.mean(patients.SEEDS) / 1e4
-    assert found["H4"]["estimate"] == pytest.approx(0.09 + extra) and found["H4"]["holds"]
-    assert found["H5"]["estimate"] == pytest.approx(0.025) and found["H5"]["holds"]
-    # over 10 and 25 patients ControlNet is the better of both
-    assert found["H6"]["over"] == "ControlNet"
-    assert found["H6"]["estimate"] == pytest.approx(0.05 - 0.015 + extra)
-    assert all(one["sure"] for one in found.values())
+    (h4,) = found["H4"]["patients"].values()
+    assert h4["estimate"] == pytest.approx(0.09 + extra) and found["H4"]["verdict"] == "shown"
+    h5 = found["H5"]["patients"]
+    assert [h5[n]["estimate"] for n in ("10", "25")] == pytest.approx([0.03, 0.04])
+    # each number of patients has its best rival, and all must be beaten by the bound
+    h6 = found["H6"]["patients"]
+    assert [h6[n]["over"] for n in ("10", "25")] == ["SegGuidedDif", "SegGuidedDif-bentmasks"]
+    assert h6["25"]["estimate"] == pytest.approx(0.02 + extra) and found["H6"]["verdict"] == "shown"
     del values["PIG"]["25"]["32"]  # one replica less
-    assert set(judged(values)) == {"H4", "H5"}
+    assert {k: v["verdict"] for k, v in judged(values).items()} == {
+        "H4": "shown",
+        "H5": "shown",
+        "H6": "undecided",
+    }
     text = map_text(values)
-    assert "H5 gain of classical and PIG over classical: +2.5" in text and "H6" not in text
+    assert "H5 gain of classical and PIG over classical, at least 2.00: +3.0" in text
+    assert "[3]" in text and "[n]: n of 4 replicas so far" in text
+
+
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        ([[0.03, 0.03, 0.03, 0.031]], "shown"),
+        ([[0.03, 0.01, 0.03, 0.02]], "holds"),
+        ([[-0.02, 0.3, -0.02, 0.1]], "fails"),  # the estimate alone does not suffice
+        ([[0.015, 0.01, 0.02, 0.012]], "fails"),
+        ([[0.011, 0.01, 0.012, 0.011]], "refuted"),
+        ([[0.06, 0.06, 0.06, 0.061], [-0.01, -0.01, -0.01, -0.011]], "refuted"),  # no mean of both
+        ([[0.03, 0.03, 0.03, 0.031], [0.03, 0.03]], "undecided"),
+    ],
+)
+def test_the_word_for_a_hypothesis(changes, word):
+    assert patients.verdict([np.array(change) for change in changes], 0.02) == word
 
 
 def test_the_figure_has_each_method_once():
@@ -231,8 +257,18 @@ def test_the_map_is_computed_part_by_part(tmp_path, monkeypatch, capsys):
             made[key] = replace(cell, protocol=protocol, rows=rows)
         return made
 
-    few = ("real", "classical", "PIG", "classical+PIG")
+    def short(seeds=(31, 32)):
+        made = whole_short(seeds)
+        for (count, seed, steps), cell in made.items():
+            protocol = small((count,), (seed,))[count, seed].protocol
+            made[count, seed, steps] = replace(
+                cell, protocol=replace(protocol, segmenter_steps=steps // 50)
+            )
+        return made
+
+    few, whole_short = ("real", "classical", "PIG", "classical+PIG"), patients.short_cells
     monkeypatch.setattr(patients, "cells", small)
+    monkeypatch.setattr(patients, "short_cells", short)
     first = run_map(tmp_path, tmp_path / "work", CPU, [10], [31])
     assert list(first["dice"]["PIG"]) == ["10"] and list(first["dice"]["PIG"]["10"]) == ["31"]
     result = run_map(tmp_path, tmp_path / "work", CPU, [10, 25], [31, 32])
@@ -243,7 +279,10 @@ def test_the_map_is_computed_part_by_part(tmp_path, monkeypatch, capsys):
     }
     assert json.loads((tmp_path / "map.json").read_text()) == json.loads(json.dumps(result))
     assert (tmp_path / "map.png").stat().st_size > 10_000
-    assert "over classical, by patients" in capsys.readouterr().out
+    assert set(result["dice"]["real, 100 steps"]) == {"10", "25"}
+    assert result["protocols"]["patients_10_steps_150"]["segmenter_steps"] == 3
+    told = capsys.readouterr().out
+    assert "over classical, by patients" in told and "real, 150 steps" in told
     with pytest.raises(ValueError, match="--patients cannot be 7; choose from 10, 25, 50, 100"):
         run_map(tmp_path, tmp_path / "work", CPU, [7])
 
@@ -370,3 +409,49 @@ def test_networks_are_told_which_pairs_are_deformed_and_sampled_as_if_none():
         x, y = draw(*[watched] * networks, batch)
         assert x.shape == y.shape == (2, 1, 16, 16)
     assert guides and all((guide[:, 1:] == -1).all() for guide in guides)
+
+
+# --- what is drawn anew
+
+
+def test_a_replica_has_test_phantoms_and_fresh_pairs_of_its_own():
+    shared, own, other = (
+        replace(SMALL, seed=seed, replica=replica)
+        for seed, replica in ((21, False), (21, True), (22, True))
+    )
+    tests = [table2.fresh_test(p).fingerprint() for p in (shared, own, other)]
+    assert len(set(tests)) == 3
+    assert tests[1] == phantoms(4, (16, 16), HELD_OUT["map-test"][21]).fingerprint()
+    assert tests[0] == table2.fresh_test(replace(shared, seed=22)).fingerprint()
+    cells_of = [experiment_of(p) for p in (shared, own, other)]
+    fresh = [training_set(e, e.folds[0], "fresh", 4).fingerprint() for e in cells_of]
+    units = {table2.segment_unit(e, e.folds[0], "real", 0, 0) for e in cells_of}
+    assert len(set(fresh)) == len(units) == 3
+    assert all(cell.protocol.replica for cell in patients.cells().values())
+
+
+def experiment_of(protocol):
+    """An experiment that writes nothing."""
+    return Experiment(protocol, Path("nowhere"), Path("nowhere"), CPU)
+
+
+def test_given_masks_are_training_masks_or_deformed_ones_as_well(tmp_path):
+    protocol = replace(SMALL, deformed=40, synthetic=24)
+    experiment = Experiment(protocol, tmp_path, tmp_path / "work", CPU)
+    fold = experiment.folds[0]
+    given = {
+        name: experiment.samples(fold, name, 24).masks
+        for name in ("SegGuidedDif", "SegGuidedDif-bentmasks", "ControlNet-bentmasks")
+    }
+    n = len(fold.train)
+    assert n == 16 and torch.equal(given["SegGuidedDif"][n:], fold.train.masks[: 24 - n])
+    bent = experiment.known(fold).masks[:24]
+    assert torch.equal(given["SegGuidedDif-bentmasks"], bent)
+    assert torch.equal(given["ControlNet-bentmasks"], bent) and not torch.equal(bent[n:], bent[:8])
+
+
+def test_others_cannot_be_added_to_a_folder():
+    with pytest.raises(
+        ValueError, match="others are phantoms, and cannot be added to mine; give 0"
+    ):
+        Protocol(data="mine", others=4)

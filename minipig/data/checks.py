@@ -15,6 +15,8 @@ HELD_OUT = {
     "table1-reference": range(5401, 5402),
     "table1-judge": range(5402, 5502),  # one for each judge
     "generators": range(5601, 5701),  # others than the segmenters', one for each seed
+    "map-test": range(5701, 5801),  # one for each seed
+    "map-fresh": range(5801, 5901),  # one for each seed
     "completions": range(6001, 6002),
     "novelty": range(7001, 7002),
 }

@@ -31,6 +31,8 @@ NAMES = {
     "classical-more": "twice as many classical",
     "classical-upright": "classical, not mirrored",
     "SegGuidedDif-newmasks": "SegGuidedDif, new masks",
+    "SegGuidedDif-bentmasks": "SegGuidedDif, deformed masks",
+    "ControlNet-bentmasks": "ControlNet, deformed masks",
     "PIG-finished": "PIG, mask finished first",
     "PIG-finished-fewer": "PIG, mask finished first, fewer steps",
     "PIG-matched-oldmasks": "PIG-matched, training masks",

@@ -1,7 +1,8 @@
 """`minipig causes`, the pilot of the map: what makes pairs pay, one change at a time.
 
 OUT/seed_S/SETUP/fold_0.json  the records of a seed and a setup, for resuming
-OUT/causes.json               {"effects": [...], "rows": {SETUP/SOURCE: {seed: ...}}, "provenance"}
+OUT/causes.json               {"effects": [...], "rows": {SETUP/SOURCE: {seed: ...}}, "provenance",
+                              "protocols": {SETUP: the settings of its last seed}}
 OUT/causes.png                the effects as a figure
 """
 
@@ -66,6 +67,11 @@ CAUSES = (
     # the samples
     Cause("samples mirrored", "deformed-3000/{}", "deformed-3000/{}-flipped"),
     Cause("samples deformed", "deformed-3000/{}", "deformed-3000/{}-deformed"),
+    Cause(
+        "deformed masks as well",
+        "deformed-3000/SegGuidedDif",
+        "deformed-3000/SegGuidedDif-bentmasks",
+    ),
     Cause("samples of middle agreement", "deformed-3000/{}", "deformed-3000/{}-middle"),
     # how real and other pairs are mixed
     Cause("half of each batch real", "deformed-3000/{}", "deformed-3000/{}-half"),
@@ -163,6 +169,7 @@ def run_causes(out: Path, work: Path, device: torch.device, seeds: list[int] | N
     result = {"effects": effects(rows), "rows": rows}
     experiments = [cell.experiment(out, work, device) for cell in made]
     result["provenance"] = provenance(*experiments)
+    result["protocols"] = {cell.name: cell.protocol.written() for cell in made}
     write_json(out / "causes.json", result)
     write_figure(out / "causes.png", effects_figure(result["effects"]))
     print(effects_text(result["effects"]))

@@ -7,6 +7,7 @@ import torch
 from tqdm import tqdm
 
 from minipig.data.checks import held_out
+from minipig.data.classical import augment
 from minipig.data.phantoms import phantoms
 from minipig.evidence import metrics
 from minipig.evidence.judge import pair_agreement
@@ -19,6 +20,7 @@ from minipig.training.held_out import HeldOut
 
 QUALITY = ("agreement", "nearer", "nearer_known", "losses")
 BATCH = 64  # noisy pairs of a held-out loss that are computed together
+BASES = {"real": 6}  # segmenters of a row that all others are compared with
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Cell:
     rows: tuple[tuple[str, int], ...]
     judged: tuple[str, ...] = ()
 
+    def seeds(self, source: str) -> range:
+        """The seeds of a row's segmenters."""
+        return range(BASES.get(source, self.protocol.segmenter_seeds))
+
     def experiment(self, out: Path, work: Path, device: torch.device) -> Experiment:
         """Its experiment in OUT/seed_S/NAME, S the protocol's seed; the judge is OUT/judge.pt."""
         seed = f"seed_{self.protocol.seed}"
@@ -43,7 +49,7 @@ class Cell:
 def quality_unit(experiment: Experiment, fold: Fold, method: str) -> tuple[str, str]:
     """The name and the key of the record of a method's quality."""
     p = experiment.protocol
-    key = dict(samples=experiment.samples_key(fold, method), measured=p.measured, known=True)
+    key = dict(samples=experiment.samples_key(fold, method), measured=p.measured, known="alike")
     return f"quality/{method}", digest(key | dict(judge=[p.judge_pairs, p.judge_steps]))
 
 
@@ -52,8 +58,8 @@ def quality(experiment: Experiment, fold: Fold, method: str) -> dict:
 
     agreement: of masks and slices, by the judge. nearer: the share of samples nearer to a slice of
     the fold's own training pairs than to a fresh one, of equally many; 1/2 by chance. nearer_known:
-    the same of all slices that the networks learnt from, others' and deformed ones. losses: of each
-    network, on fresh phantoms.
+    the same of all slices that the networks learnt from, and of fresh ones deformed as often.
+    losses: of each network, on fresh phantoms.
     """
     p = experiment.protocol
     unit = quality_unit(experiment, fold, method)
@@ -63,12 +69,15 @@ def quality(experiment: Experiment, fold: Fold, method: str) -> dict:
     pairs = experiment.samples(fold, method, p.measured)
     with records.making(*unit) as record:
         record["agreement"] = pair_agreement(load_judge(experiment, None), pairs)
-        learnt = experiment.known(fold)
-        fresh = phantoms(len(learnt), p.size, held_out("table1-unknown", fold.number))
-        for name, part in (("nearer", fold.train), ("nearer_known", learnt)):
-            images = (pairs.images, part.images, fresh.images[: len(part)])
-            record[name] = metrics.share_nearer(*images)
-        fresh = fresh.subset(range(len(fold.train)))
+        strangers = phantoms(
+            len(fold.train) + p.others, p.size, held_out("table1-unknown", fold.number)
+        )
+        fresh = strangers.subset(range(len(fold.train)))
+        if p.deformed:
+            strangers = strangers + augment(strangers, p.deformed, p.seed, p.mirror_axis)
+        known = experiment.known(fold)
+        for name, *parts in (("nearer", fold.train, fresh), ("nearer_known", known, strangers)):
+            record[name] = metrics.share_nearer(pairs.images, *(part.images for part in parts))
         losses = record["losses"] = {}
         for name in experiment.methods[method].networks:
             kind = experiment.networks[name]
@@ -88,8 +97,8 @@ def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> N
         experiment = cell.experiment(out, work, device)
         experiment.claim()
         fold = experiment.folds[0]
-        seeds = range(cell.protocol.segmenter_seeds)
-        todo += [(segment, experiment, fold, *row, seed) for row in cell.rows for seed in seeds]
+        for source, n in cell.rows:
+            todo += [(segment, experiment, fold, source, n, seed) for seed in cell.seeds(source)]
         todo += [(quality, experiment, fold, method) for method in cell.judged]
     for function, *arguments in tqdm(todo, "map", unit="record", disable=None):
         function(*arguments)
@@ -105,8 +114,8 @@ def recorded(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
     fold, find = experiment.folds[0], experiment.records[0].find
     values: dict[str, dict] = {}
     for source, n in cell.rows:
-        seeds = range(cell.protocol.segmenter_seeds)
-        made = [find(*segment_unit(experiment, fold, source, n, seed)) for seed in seeds]
+        units = [segment_unit(experiment, fold, source, n, seed) for seed in cell.seeds(source)]
+        made = [find(*unit) for unit in units]
         values[source] = {"dice": [record["fresh"]["dice"] for record in made]} if all(made) else {}
     for method in cell.judged:
         if record := find(*quality_unit(experiment, fold, method)):

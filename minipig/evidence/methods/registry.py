@@ -74,13 +74,18 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Method:
-    """draw(*networks, batch) -> (masks ±1 or None, slices), (B, 1, H, W), and its solver."""
+    """draw(*networks, batch) -> (masks ±1 or None, slices), (B, 1, H, W), and its solver.
+
+    bent_masks: the batch's masks are those of all pairs that the networks learnt from, deformed
+    ones included, and not of the real pairs alone.
+    """
 
     networks: tuple[str, ...]
     draw: Callable[..., tuple[Tensor | None, Tensor]]
     solver: str = "dpm++2m"
     steps: int = SOLVERS["dpm++2m"].steps
     eta: float = 0.0
+    bent_masks: bool = False
 
 
 def slices_only(net: nn.Module, batch: Batch) -> tuple[None, Tensor]:
@@ -120,6 +125,8 @@ METHODS = {
     "PIG-dithered": Method(PIG_CLEAN, partial(pig.draw, rule=Dithered())),
     # controls: other masks, another network, one network at twice PIG's cost
     "SegGuidedDif-newmasks": Method(("mask", "model_y-clean"), new_masks_first),
+    "SegGuidedDif-bentmasks": Method(("model_y-clean",), seg_guided.draw, bent_masks=True),
+    "ControlNet-bentmasks": Method(("control",), seg_guided.draw, bent_masks=True),
     "PIG-finished": Method(PIG_CLEAN, finished_masks),
     "PIG-finished-fewer": Method(PIG_CLEAN, finished_masks, steps=16),  # at no more calls than PIG
     "PIG-matched-oldmasks": Method(("model_y-matched",), seg_guided.draw),

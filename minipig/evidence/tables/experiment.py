@@ -175,7 +175,7 @@ class Experiment:
         if before >= n:  # another process has drawn them meanwhile
             return
         networks = [self.network(fold, name) for name in method.networks]
-        x0 = fold.train[:][0]
+        x0 = (self.known(fold) if method.bent_masks else fold.train)[:][0]
         label = f"fold {fold.number}: drawing {source}"
         bar = tqdm(total=n, initial=before, desc=label, disable=None, leave=False)
         unit = (f"samples/{source}", self.samples_key(fold, source))

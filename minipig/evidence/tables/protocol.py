@@ -12,10 +12,9 @@ from minipig.data.phantoms import phantoms
 from minipig.schedule import SCHEDULES, Schedule
 from minipig.training.config import SETTINGS
 
-OLDER_PROTOCOL = {"schedule": "linear", "others": 0}  # settings that older records do not name
-LOWEST = dict(
-    seed=0, deformed=0, others=0, judge_seed=0, folds=2, measured=2, reference=2, synthetic=2
-)
+OLDER_PROTOCOL = {"schedule": "linear", "others": 0, "replica": False}  # not in older records
+LOWEST = dict(seed=0, deformed=0, others=0, replica=0, judge_seed=0)
+LOWEST |= dict(folds=2, measured=2, reference=2, synthetic=2)
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Protocol:
     measured: int = 512  # samples of each method in Table 1
     reference: int = 4096  # fresh phantoms, one a patient, that the samples are compared with
     test: int = 2000  # fresh phantoms that segmenters are tested on, besides the fold's patients
+    replica: bool = False  # its fresh pairs and test phantoms are those of its seed alone
     judge_pairs: int = 8000
     judge_steps: int = 1500
     judge_seed: int = 0
@@ -62,6 +62,8 @@ class Protocol:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
         if not self.phantom and Path(self.data).name == "phantom":
             raise ValueError(f"{self.data}: phantom names the built-in data; rename the folder")
+        if self.others and not self.phantom:
+            raise ValueError(f"others are phantoms, and cannot be added to {self.data}; give 0")
         check_choice("schedule", self.schedule, SCHEDULES)
         if self.phantom:
             check_seed(self.seed)

@@ -77,7 +77,8 @@ def more_pairs(experiment: Experiment, fold: Fold, source: str, n: int) -> Pairs
     p = experiment.protocol
     method, changes, _ = parts(source)
     if method == "fresh":
-        return phantoms(n, p.size, held_out("table2-fresh", fold.number))
+        own = ("map-fresh", p.seed) if p.replica else ("table2-fresh", fold.number)
+        return phantoms(n, p.size, held_out(*own))
     if method in ("classical", "classical-more"):
         return augment(fold.train, n, p.seed, p.mirror_axis)
     if method == "classical-upright":
@@ -109,7 +110,8 @@ def training_set(experiment: Experiment, fold: Fold, source: str, n: int) -> Pai
 @cache
 def fresh_test(protocol: Protocol) -> Pairs:
     """The fresh phantoms that all segmenters are tested on."""
-    return phantoms(protocol.test, protocol.size, held_out("table2-test"))
+    own = ("map-test", protocol.seed) if protocol.replica else ("table2-test",)
+    return phantoms(protocol.test, protocol.size, held_out(*own))
 
 
 def row_name(source: str, n: int) -> str:
@@ -126,6 +128,8 @@ def segment_unit(
     added = source.replace(method, experiment.samples_key(fold, method))
     key = dict(steps=p.segmenter_steps, batch=p.segmenter_batch, rate=p.segmenter_rate, seed=seed)
     key |= dict(source=added, n=n, data=experiment.data_key(fold))
+    if p.replica:  # records of the default lack it
+        key |= dict(replica=True)
     return f"segment/{row_name(source, n)}/{seed}", digest(key | dict(test=p.test))
 
 

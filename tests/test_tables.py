@@ -643,10 +643,12 @@ def test_real_data_have_their_own_rows_and_yardsticks(folder, tmp_path):
     two = run_table(2, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
     one = run_table(1, protocol, tmp_path, tmp_path / "work", CPU, [0])["rows"]
     names = ["joint", "SegGuidedDif", "PIG", "SegGuidedDif-newmasks", "PIG-finished"]
-    assert list(two) == ["real", "real+classical"] + [
+    assert list(two) == ["real", "real+classical", "real+classical-more_8"] + [
         f"real+{n}_4" for n in (*names[:3], "classical+PIG", *names[3:])
     ]
     assert list(one) == ["training", *names]
+    bent = plan.table2_sources(replace(protocol, deformed=8))[-1]
+    assert bent == ("SegGuidedDif-bentmasks", 4) not in plan.table2_sources(protocol)
     assert all(set(row) == {"dice", "iou", "precision", "recall"} for row in two.values())
     assert all({"fd", "kd", "fd_lesion", "agreement"} <= set(row) for row in one.values())
     assert [name for name, row in one.items() if "neighbour" in row] == names

@@ -31,8 +31,9 @@ def table2_sources(protocol: Protocol) -> list[tuple[str, int]]:
     n = protocol.synthetic
     rows = [("real", 0)]
     if not protocol.phantom:
-        names = ("classical", "joint", "SegGuidedDif", "PIG", "classical+PIG", *NEW_MASKS)
-        return rows + [(name, n) for name in names]
+        names = ("joint", "SegGuidedDif", "PIG", "classical+PIG", *NEW_MASKS)
+        names += ("SegGuidedDif-bentmasks",) if protocol.deformed else ()
+        return rows + [("classical", n), ("classical-more", 2 * n), *((name, n) for name in names)]
     rows += [(name, n) for name in ("fresh", "classical", "classical-upright")]
     rows += [("classical-more", 2 * n), *((name, n) for name in (*COMPARATORS, "joint-twice"))]
     rows += [("PIG", n // 2), ("PIG", n), ("PIG", 3 * n // 2)]

@@ -17,7 +17,7 @@ from minipig.sampler import sample
 from minipig.schedule import Schedule
 from minipig.training import config as run_config
 from minipig.training import curves, run
-from minipig.training.config import OLDER, Config, load_data, network, with_deformed
+from minipig.training.config import OLDER, Config, load_data, network
 from minipig.training.curves import read_curves
 from minipig.training.run import load_pair, load_start, train_pair, weights_of
 from minipig.unet import PairedUNet
@@ -126,11 +126,11 @@ def test_networks_learn_from_deformed_pairs_as_well(trained, tmp_path, monkeypat
 
 def test_deformed_pairs_that_do_not_fit_into_memory_are_refused(monkeypatch):
     monkeypatch.setattr(run_config, "free_memory", lambda device: 8e9)
-    large = replace(TINY, size=(512, 512), deformed=9000)
+    large = replace(TINY, data="missing", size=(512, 512), deformed=9000)
     with pytest.raises(
         ValueError, match="9,000 deformed pairs of 512x512 need 35.4 GB, and 8.0 are"
     ):
-        with_deformed(large, load_data(TINY)[0])
+        load_data(large)
 
 
 def test_data_are_phantoms_or_a_folder(tmp_path):

@@ -93,6 +93,7 @@ def load_data(config: Config, content: str = "") -> tuple[Pairs, Pairs | None]:
     data that cannot be used, or that have changed.
     """
     network(config, config.seed)  # raises for a size that it cannot take, before anything is read
+    check_room(config)
     if config.data == "phantom":
         pairs = phantoms(config.pairs, config.size, config.seed)
     else:
@@ -112,14 +113,18 @@ def load_data(config: Config, content: str = "") -> tuple[Pairs, Pairs | None]:
 def with_deformed(config: Config, pairs: Pairs) -> Pairs:
     """The pairs that networks learn from: these, and the deformed ones that `config` asks for.
 
-    They are not mirrored: `config.mirror` mirrors all. Raises ValueError if memory is short.
+    They are not mirrored: `config.mirror` mirrors all.
     """
     if not config.deformed:
         return pairs
+    return pairs + augment(pairs, config.deformed, config.seed, None)
+
+
+def check_room(config: Config) -> None:
+    """Raise ValueError if memory is too short for the deformed pairs."""
     height, width = config.size
     needed = 15 * config.deformed * height * width  # bytes, while they are joined
-    if needed > (free := free_memory(torch.device("cpu"))):
+    if needed and needed > (free := free_memory(torch.device("cpu"))):
         size = f"{config.deformed:,} deformed pairs of {height}x{width}"
         room = f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free"
         raise ValueError(f"{size} need {room}; give a smaller --deformed")
-    return pairs + augment(pairs, config.deformed, config.seed, None)

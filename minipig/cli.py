@@ -192,7 +192,8 @@ def train(sub: Parser) -> None:
     share = dict(type=float, metavar="SHARE")
     number(sub, "--holdout", "part of the patients not trained on", 0.1, **share)
     option(sub, "--keep", "which weights to sample with", "last", choices=KEEP)
-    number(sub, "--deformed", "number of deformed pairs to learn from as well", 0)
+    what = "bent and relit copies of the pairs to learn from as well"
+    number(sub, "--deformed", what, 0)
     switch(sub, "--mirror", "mirror half of the pairs left to right (wrong for phantoms)")
     number(sub, "--accumulate", "compute each batch in N parts, to save memory", 1)
     switch(sub, "--compile", "compile the networks: minutes at the start, then faster steps")

@@ -26,7 +26,7 @@ from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.runner import run_table
 from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.extras.solvers import SOLVERS
-from minipig.training.config import SETTINGS, Config, load_data
+from minipig.training.config import SETTINGS, Config, check_room, load_data
 from minipig.training.film import write_film
 from minipig.training.run import load_pair, load_start, train_pair, weights_of
 from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
@@ -77,11 +77,12 @@ def train(args: argparse.Namespace, device: torch.device) -> list[Path]:
     check_counts(1, accumulate=args.accumulate)
     check_parts(config.batch, args.accumulate)  # raises before anything is written
     out = args.out or Path("runs") / Path(config.data).name
+    check_room(config)
     pairs, held_out = load_data(config)
     kept = f" (and {len(held_out)} held out)" if held_out else ""
     height, width = config.size
-    deformed = f", {config.deformed:,} deformed ones" if config.deformed else ""
-    print(f"{pairs.counted}{deformed}{kept} at {height}x{width}")
+    deformed = f" and {config.deformed:,} deformed ones" if config.deformed else ""
+    print(f"{pairs.counted}{kept}{deformed} at {height}x{width}")
     for note in pairs.notes:
         print(f"note: {note}")
     if held_out and not held_out.masks.any():

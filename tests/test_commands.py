@@ -266,13 +266,15 @@ def test_large_presets_take_a_training_step_and_two_sampling_steps(tmp_path, pre
 
 def test_a_training_goes_on_from_a_run_with_its_settings(tmp_path, capsys):
     options = ("--preset", "tiny", "--pairs", 12, "--size", 16, "--steps", 3, "--batch", 2)
-    options += ("--holdout", 0.25, "--seed", 3, "--device", "cpu", "--mirror")
+    options += ("--holdout", 0.25, "--seed", 3, "--device", "cpu", "--mirror", "--deformed", 9)
     assert run("train", *options, "--keep", "best", "--out", tmp_path / "run") == 0
-    assert "held-out loss" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "(and 4 held out) and 9 deformed ones at 16x16" in told and "held-out loss" in told
     assert run("train", "--from", tmp_path / "run", "--steps", 4, "--out", tmp_path / "on") == 0
     before, config = (load_pair(tmp_path / name)[1] for name in ("run", "on"))
     assert config.steps == 4 and config.start == weights_of(tmp_path / "run")
-    assert config == replace(before, steps=4, start=config.start) and before.keep == "best"
+    assert config == replace(before, steps=4, start=config.start)
+    assert before.keep == "best" and before.deformed == 9
     # on from there, on other data, and with another rule and rate
     assert run("phantoms", "-n", 12, "--size", 16, "--out", tmp_path / "other") == 0
     other = ("--data", tmp_path / "other", "--rule", "matched", "--rate", 0.01, "--holdout", 0.5)

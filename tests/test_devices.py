@@ -9,10 +9,18 @@ import pytest
 import torch
 
 from minipig.cli import main
-from minipig.training import devices
+from minipig.data.phantoms import phantoms
+from minipig.guider import model_x_loss
+from minipig.training import devices, loop, run
+from minipig.training.config import Config, load_data
 from minipig.training.curves import read_curves
 from minipig.training.devices import free_memory, machine, pick_device, rank, several_processes
+from minipig.training.loop import Training, finish, fit
+from minipig.training.speed import Speed
+from minipig.unet import PRESETS, PairedUNet
 
+PAIRS = phantoms(4, (16, 16))
+SHORT = Training(steps=1, batch=2)
 TRAIN = "train --preset tiny --steps 20 --batch 6 --pairs 12 --holdout 0 --size 16".split()
 TRAIN += "--rule matched --format float32".split()
 
@@ -126,8 +134,23 @@ def test_freed_memory_is_kept_for_the_next_tensor_or_given_back():
     )
     for line in done.stdout.splitlines():
         keep, pages, kept, after = line.split()
-        assert (int(pages) < 50) is (keep == "True"), done.stdout
+        assert (int(pages) < 16) is (keep == "True"), done.stdout
         assert (int(kept) > 60) is (keep == "True") and int(after) < 8, done.stdout
+
+
+def test_a_training_keeps_freed_memory_unless_it_recomputes(monkeypatch, tmp_path):
+    """And sampling from a run keeps it."""
+    asked = []
+    for module in (loop, run):
+        monkeypatch.setattr(module, "keep_freed_memory", lambda keep=True: asked.append(keep))
+    for recompute in (False, True):
+        speed = Speed(bfloat16=False, channels_last=False, recompute=recompute)
+        finish(fit(PairedUNet(**PRESETS["tiny"]), model_x_loss, PAIRS, SHORT, speed=speed))
+        assert asked[-1] is not recompute
+    config = Config(pairs=4, size=(16, 16), preset="tiny", steps=1, batch=2)
+    asked.clear()
+    run.train_pair(tmp_path / "run", config, load_data(config)[0], torch.device("cpu"))
+    assert asked[-1] is True and len(asked) == 5  # two for each network, and one to sample
 
 
 def test_a_process_without_torchrun_is_alone(monkeypatch):

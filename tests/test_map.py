@@ -9,12 +9,14 @@ import pytest
 import torch
 from scipy import stats
 
-from minipig.data.checks import HELD_OUT
+from minipig.data.checks import HELD_OUT, held_out
 from minipig.data.classical import augment
 from minipig.data.phantoms import phantoms
 from minipig.evidence.judge import score_pairs
 from minipig.evidence.map import causes, patients
+from minipig.evidence.map import cells as map_cells
 from minipig.evidence.map.causes import CAUSES, SETUPS, cells, effects, effects_text, run_causes
+from minipig.evidence.map.cells import BASES
 from minipig.evidence.map.patients import (
     GENERATORS,
     PATIENTS,
@@ -96,6 +98,7 @@ def test_causes_are_computed_once_and_told(miniature, tmp_path, monkeypatch, cap
     record = result["rows"]["deformed-3000/PIG-told"]["21"]
     assert len(record["dice"]) == 2 and set(record["losses"]) == {"guider-told", "model_y-told"}
     assert all(0 <= record[key] <= 1 for key in ("agreement", "nearer", "nearer_known"))
+    assert len(result["rows"]["deformed-3000/real"]["21"]["dice"]) == BASES["real"] == 6
     line = capsys.readouterr().out.splitlines()[-2]
     assert line.split()[:4] == ["twice", "as", "many", "classical"] and line.endswith(" 2")
 
@@ -219,19 +222,35 @@ def test_the_hypotheses_of_the_map():
 
 
 @pytest.mark.parametrize(
-    "changes, word",
+    "found, word",
     [
-        ([[0.03, 0.03, 0.03, 0.031]], "shown"),
-        ([[0.03, 0.01, 0.03, 0.02]], "holds"),
-        ([[-0.02, 0.3, -0.02, 0.1]], "fails"),  # the estimate alone does not suffice
-        ([[0.015, 0.01, 0.02, 0.012]], "fails"),
-        ([[0.011, 0.01, 0.012, 0.011]], "refuted"),
-        ([[0.06, 0.06, 0.06, 0.061], [-0.01, -0.01, -0.01, -0.011]], "refuted"),  # no mean of both
-        ([[0.03, 0.03, 0.03, 0.031], [0.03, 0.03]], "undecided"),
+        ([(0.03, 0.025)], "shown"),
+        ([(0.03, 0.01)], "holds"),
+        ([(0.09, -0.1)], "fails"),  # the estimate alone does not suffice
+        ([(0.015, 0.005)], "fails"),
+        ([(0.011, 0.01)], "refuted"),
+        ([(0.06, 0.059), (-0.01, -0.011)], "refuted"),  # the mean of both counts for nothing
     ],
 )
-def test_the_word_for_a_hypothesis(changes, word):
-    assert patients.verdict([np.array(change) for change in changes], 0.02) == word
+def test_the_word_for_a_hypothesis(found, word):
+    """By estimates and lower ends; the upper ends lie as far above."""
+    parts = [dict(estimate=mid, interval=[low, 2 * mid - low]) for mid, low in found]
+    assert patients.verdict(parts, 0.02) == word
+
+
+def test_the_best_rival_alone_decides():
+    """A worse one whose values scatter does not make PIG fail; without one replica, nobody does."""
+    rng = np.random.default_rng(0)
+    scattered = dict(zip(patients.SEEDS, 0.5 + 0.2 * rng.normal(size=4)))
+    rivals = {"ControlNet": 0.5, "ControlNet-bentmasks": 0.5}
+    values = made_up(PIG=0.6, SegGuidedDif=0.57, **rivals)
+    values |= made_up(**{"SegGuidedDif-bentmasks": lambda n, s: scattered[s]})
+    found = judged(values)["H6"]
+    assert {part["over"] for part in found["patients"].values()} == {"SegGuidedDif"}
+    assert found["verdict"] == "shown"
+    del values["ControlNet"]["10"]["34"]
+    found = judged(values)["H6"]
+    assert found["verdict"] == "undecided" and set(found["patients"]) == {"25"}
 
 
 def test_the_figure_has_each_method_once():
@@ -455,3 +474,20 @@ def test_others_cannot_be_added_to_a_folder():
         ValueError, match="others are phantoms, and cannot be added to mine; give 0"
     ):
         Protocol(data="mine", others=4)
+
+
+def test_what_was_learnt_is_compared_with_strangers_deformed_as_often(tmp_path, monkeypatch):
+    compared = []
+    monkeypatch.setattr(
+        map_cells.metrics, "share_nearer", lambda *images: compared.append(images) or 0.5
+    )
+    protocol = replace(SMALL, deformed=20, others=8)
+    cell = map_cells.Cell("one", protocol, (), ("joint",))
+    experiment = cell.experiment(tmp_path, tmp_path / "work", CPU)
+    map_cells.quality(experiment, fold := experiment.folds[0], "joint")
+    (samples, train, fresh), (again, learnt, strangers) = compared
+    assert torch.equal(samples, again) and len(train) == len(fresh) == len(fold.train)
+    assert torch.equal(learnt, experiment.known(fold).images) and len(strangers) == len(learnt)
+    drawn = phantoms(24, (16, 16), held_out("table1-unknown", 0))
+    bent = augment(drawn, 20, protocol.seed, protocol.mirror_axis)
+    assert torch.equal(strangers, (drawn + bent).images)

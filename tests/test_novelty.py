@@ -110,6 +110,10 @@ def test_copies_of_deformed_slices_are_copies(data, tmp_path):
     assert found["close"] == 1 and found["nearer"] == 1
     assert abs(found["chance"] - plain["chance"]) < 0.01
     assert found["strangers"] == plain["strangers"] and not found["unknown"]
+    turned = replace(run, mirror=True)
+    second = with_deformed(run, data[0]).subset(range(2 * len(data[0]), 3 * len(data[0])))
+    second.images = second.images.flip(-1)
+    assert measure_novelty(tmp_path, second, turned)["close"] == 1
     unnamed = with_deformed(run, Pairs(data[1].masks, data[1].images, *2 * [data[1].names]))
     assert novelty(bent, data[0], unnamed)["unknown"]
 

@@ -307,7 +307,8 @@ def test_the_bench():
         assert told.format(*ratios) in text
     assert f"reaches {100 * rows['train/ours/paper/512/1']['peak_share']:.0f} %" in text
     ours, plain = (rows[f"sample/{name}/paper/512/1/2/1"] for name in ("ours", "plain"))
-    told = "25 steps takes {:.0f} s and {:.2f} GB instead of {:.0f} s and {} GB"
+    told = "25 steps takes {:.0f} s and {:.2f} GB; the released architecture, plainly, in torch's"
+    told += " layout and without kept memory, takes {:.0f} s and {} GB"
     spent = [(row["per_pair"]["25"], row["peak_bytes"] / 1e9) for row in (ours, plain)]
     assert told.format(*spent[0], spent[1][0], short(f"{spent[1][1]:.2f}")) in text
 
@@ -338,7 +339,7 @@ def test_the_bench_without_tiles():
     assert f"{1000 * min(smallest):.0f} to {1000 * max(smallest):.0f} ms by each" in text
     for name, (low, full) in trials("bench.json").items():
         if name not in ("paper/512/1", "paper/64/1"):
-            assert 0.16 < 1 - low / full < 0.41, name
+            assert 0.16 < 1 - low / full < 0.36, name
     rows = load("bench_vectors.json")["rows"]
     for name in ("ours", "ours-bfloat16", "plain"):
         assert f"{np.median(rows[f'train/{name}/paper/512/1']['seconds']):.2f} s" in text

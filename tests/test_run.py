@@ -17,7 +17,7 @@ from minipig.sampler import sample
 from minipig.schedule import Schedule
 from minipig.training import config as run_config
 from minipig.training import curves, run
-from minipig.training.config import OLDER, Config, load_data, network
+from minipig.training.config import OLDER, Config, check_room, load_data, network
 from minipig.training.curves import read_curves
 from minipig.training.run import load_pair, load_start, train_pair, weights_of
 from minipig.unet import PairedUNet
@@ -130,7 +130,7 @@ def test_deformed_pairs_that_do_not_fit_into_memory_are_refused(monkeypatch):
     with pytest.raises(
         ValueError, match="9,000 deformed pairs of 512x512 need 35.4 GB, and 8.0 are"
     ):
-        load_data(large)
+        check_room(large)
 
 
 def test_data_are_phantoms_or_a_folder(tmp_path):

@@ -40,11 +40,11 @@ def augment(pairs: Pairs, n: int, seed: int, flip: int | None) -> Pairs:
         bent = ndimage.map_coordinates(image, places, order=3, mode="nearest")
         gain, offset, gamma = (rng.uniform(-a, a) for a in (CONTRAST, BRIGHTNESS, GAMMA))
         lit = (1 + gain) * np.clip(bent, 0, 1) ** np.exp(gamma) + offset * (bent > 0.02)
-        images.append(2 * np.clip(lit, 0, 1) - 1)
+        images.append((2 * np.clip(lit, 0, 1) - 1).astype(np.float32))
     names = [f"{DEFORMED}{i:05d}.png" for i in range(n)]
     patients = [pairs.patients[i % len(pairs)] for i in range(n)]
     masks, images = (torch.from_numpy(np.stack(part)[:, None]) for part in (masks, images))
-    return Pairs(masks, images.float(), names, patients)
+    return Pairs(masks, images, names, patients)
 
 
 def deformation(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:

@@ -97,12 +97,12 @@ def measure_novelty(
     if strangers is None:
         print("novelty is not measured: no patients are held out; train with --holdout 0.1")
         return None
-    if config.mirror:
-        known, strangers = with_mirrored(known), with_mirrored(strangers)
     if config.deformed:  # strangers' slices, too, as often
         as_often = round(config.deformed * len(strangers) / len(known))
         known = with_deformed(config, known)
         strangers = with_deformed(replace(config, deformed=as_often), strangers)
+    if config.mirror:
+        known, strangers = with_mirrored(known), with_mirrored(strangers)
     found = novelty(samples, known, strangers)
     print(f"novelty: {verdict(found)}")
     if config.start:

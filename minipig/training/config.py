@@ -93,7 +93,6 @@ def load_data(config: Config, content: str = "") -> tuple[Pairs, Pairs | None]:
     data that cannot be used, or that have changed.
     """
     network(config, config.seed)  # raises for a size that it cannot take, before anything is read
-    check_room(config)
     if config.data == "phantom":
         pairs = phantoms(config.pairs, config.size, config.seed)
     else:

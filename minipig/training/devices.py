@@ -65,10 +65,13 @@ def keep_freed_memory(keep: bool = True) -> None:
     never, block = -1, 16 * 2**20  # bytes: smaller blocks are kept either way
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
     with suppress(AttributeError, OSError, TypeError):  # there is no such function
-        mallopt = ctypes.CDLL(None).mallopt
+        libc = ctypes.CDLL(None)
+        mallopt = libc.mallopt
         mallopt(M_TRIM_THRESHOLD, never if keep else block)
         mallopt(M_MMAP_THRESHOLD, block)
         mallopt(M_MMAP_MAX, 0 if keep else 65536)
+        if not keep:
+            libc.malloc_trim(0)  # what was kept until now
 
 
 def free_memory(device: torch.device) -> float:

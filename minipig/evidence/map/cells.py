@@ -20,7 +20,7 @@ from minipig.training.held_out import HeldOut
 
 QUALITY = ("agreement", "nearer", "nearer_known", "losses")
 BATCH = 64  # noisy pairs of a held-out loss that are computed together
-BASES = {"real": 6}  # segmenters of a row that all others are compared with
+BASES = {"real": 6}  # segmenters of the row that varies most, and that all gains are over
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Cell:
 def quality_unit(experiment: Experiment, fold: Fold, method: str) -> tuple[str, str]:
     """The name and the key of the record of a method's quality."""
     p = experiment.protocol
+    # known="alike": since strangers are deformed as often as what was learnt
     key = dict(samples=experiment.samples_key(fold, method), measured=p.measured, known="alike")
     return f"quality/{method}", digest(key | dict(judge=[p.judge_pairs, p.judge_steps]))
 
@@ -75,8 +76,8 @@ def quality(experiment: Experiment, fold: Fold, method: str) -> dict:
         fresh = strangers.subset(range(len(fold.train)))
         if p.deformed:
             strangers = strangers + augment(strangers, p.deformed, p.seed, p.mirror_axis)
-        known = experiment.known(fold)
-        for name, *parts in (("nearer", fold.train, fresh), ("nearer_known", known, strangers)):
+        learnt = experiment.known(fold)
+        for name, *parts in (("nearer", fold.train, fresh), ("nearer_known", learnt, strangers)):
             record[name] = metrics.share_nearer(pairs.images, *(part.images for part in parts))
         losses = record["losses"] = {}
         for name in experiment.methods[method].networks:

@@ -1,17 +1,21 @@
 """`minipig map`: when do pairs pay? Gains in Dice by number of patients, for every method.
 
-OUT/seed_S/patients_N/fold_0.json  the records of a seed and N patients, for resuming
-OUT/map.json                       {"dice": {source: {patients: {seed: ...}}}, "hypotheses", ...}
+OUT/seed_S/patients_N/fold_0.json  the records of a seed and N patients, for resuming;
+                                   patients_N_steps_M: of segmenters that stop after M steps
+OUT/map.json                       {"dice": {source: {patients: {seed: ...}}}, "hypotheses",
+                                   "provenance", "protocols": the settings by folder}
 OUT/map.png                        the gains as a figure
 
 The primary measure is the Dice on test phantoms, mean of a row's segmenters; its unit is the seed.
-No seed is added after looking. Two real sets follow by the same recipe, in five folds: what the map
-says of the nearest number of patients comes true of a difference if the set's interval, with shared
-patients allowed for, holds it, and in direction if the set's mean has its sign.
+No seed is added after looking. Two real sets follow by the same recipe, in five folds. The map's
+estimate of a difference, at the nearest number of patients, comes true if the set's interval, with
+shared patients allowed for, contains it and is at most ten points wide; in direction alone if the
+set's mean has its sign.
 """
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -48,7 +52,7 @@ HYPOTHESES = {
     "H4": ("gain of PIG over real only", "PIG", ("real",), 0.0818, (100,)),
     "H5": ("gain of classical and PIG over classical", "classical+PIG", ("classical",), 0.02, FEW),
     "H6": (
-        "PIG ahead of the best rival with training masks",
+        "PIG ahead of the best rival with training masks, or these deformed",
         "PIG",
         OLD_MASKS + BENT_MASKS,
         0.0224,
@@ -153,56 +157,60 @@ def gains(values: dict, base: str, sources: tuple[str, ...]) -> dict[str, dict]:
 def judged(values: dict) -> dict[str, dict]:
     """Each hypothesis: {"claim", "bound", "verdict", "patients": {count: {"over", ...}}}.
 
-    Every number of patients is judged alone, and all must hold; "over" is the best rival, chosen by
-    the values that PIG is compared with, which favours it; "interval" is 95 %. shown: the intervals
-    lie above the bound; holds: the estimates reach it, and the intervals lie above 0; refuted: an
-    interval lies below the bound; fails: none of these; undecided: replicas are missing.
+    Every number of patients is judged alone, as soon as all replicas are there, and all must hold.
+    "over" is the best rival, chosen by the values that PIG is compared with, which favours the
+    rival; "interval" is 95 %. shown: the intervals lie above the bound; holds: the estimates reach
+    it, and the intervals lie above 0; refuted: an interval lies below the bound; fails: none of
+    these; undecided: replicas are missing.
     """
     results = {}
     for name, (claim, source, bases, bound, counts) in HYPOTHESES.items():
         found: dict[str, dict] = {}
-        changes: list[np.ndarray] = []
         for count in counts:
             over = {base: difference(values, source, base, count) for base in bases}
-            changes += over.values()
-            if all(map(len, over.values())):
+            if {len(change) for change in over.values()} == {len(SEEDS)}:
                 base = min(over, key=lambda base: over[base].mean())
                 mean, ends = float(over[base].mean()), interval(over[base], INDEPENDENT)
                 found[str(count)] = dict(over=base, estimate=mean, interval=list(ends))
         results[name] = dict(claim=claim, bound=bound, patients=found)
-        results[name]["verdict"] = verdict(changes, bound)
+        whole = len(found) == len(counts)
+        results[name]["verdict"] = verdict(found.values(), bound) if whole else "undecided"
     return results
 
 
-def verdict(changes: list[np.ndarray], bound: float) -> str:
-    """The word for these differences, one a replica each; see `judged`."""
-    if {len(change) for change in changes} != {len(SEEDS)}:
-        return "undecided"
-    low, high = np.transpose([interval(change, INDEPENDENT) for change in changes])
+def verdict(found: Iterable[dict], bound: float) -> str:
+    """The word for these estimates and intervals; see `judged`."""
+    found = list(found)
+    low, high = np.transpose([part["interval"] for part in found])
     if (low >= bound).all():
         return "shown"
     if (high < bound).any():
         return "refuted"
-    reached = all(change.mean() >= bound for change in changes)
+    reached = all(part["estimate"] >= bound for part in found)
     return "holds" if reached and (low > 0).all() else "fails"
 
 
 def map_text(values: dict) -> str:
     """Gains by number of patients, in points of Dice, then the hypotheses."""
     text = []
-    tables = [
-        ("real", ("fresh", *CLASSICAL, *GENERATORS, *BENT_MASKS)),
-        ("classical", ("classical-more", *BESIDE)),
-    ]
-    for base, sources in tables + [(base, (source,)) for source, base in COMPANIONS]:
-        lines = [[f"over {base}, by patients", *map(str, PATIENTS)]]
-        for source, row in gains(values, base, sources).items():
-            line = [source]
+    tables = {
+        "over real": [
+            (name, name, "real") for name in ("fresh", *CLASSICAL, *GENERATORS, *BENT_MASKS)
+        ],
+        "over classical": [(name, name, "classical") for name in ("classical-more", *BESIDE)],
+        "beside the hypotheses": [(f"{name} over {base}", name, base) for name, base in COMPANIONS],
+    }
+    for title, rows in tables.items():
+        lines = [[f"{title}, by patients", *map(str, PATIENTS)]]
+        for label, source, base in rows:
+            row = gains(values, base, (source,)).get(source, {})
+            line = [label]
             for count in PATIENTS:
                 seeds = len(difference(values, source, base, count))
                 told = points(*row[str(count)]) if seeds else ""
                 line.append(told + (f" [{seeds}]" if 0 < seeds < len(SEEDS) else ""))
-            lines.append(line)
+            if row:
+                lines.append(line)
         text += [*columns(lines), ""]
     if any("[" in line for line in text):
         text.append(f"[n]: n of {len(SEEDS)} replicas so far")

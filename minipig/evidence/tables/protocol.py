@@ -67,7 +67,8 @@ class Protocol:
         check_choice("schedule", self.schedule, SCHEDULES)
         if self.phantom:
             check_seed(self.seed)
-        held_out("table2-fresh", self.folds - 1)  # both raise if the held-out seeds do not suffice
+        held_out("table2-fresh", self.folds - 1)  # all raise if the held-out seeds do not suffice
+        held_out("map-test", self.seed if self.replica else 0)
         held_out("table1-judge", self.judge_seed)
 
     def written(self) -> dict:

@@ -107,11 +107,13 @@ def training_set(experiment: Experiment, fold: Fold, source: str, n: int) -> Pai
     return real.subset(list(range(len(real))) * times) + more
 
 
-@cache
 def fresh_test(protocol: Protocol) -> Pairs:
     """The fresh phantoms that all segmenters are tested on."""
     own = ("map-test", protocol.seed) if protocol.replica else ("table2-test",)
-    return phantoms(protocol.test, protocol.size, held_out(*own))
+    return drawn_once(protocol.test, protocol.size, held_out(*own))
+
+
+drawn_once = cache(phantoms)
 
 
 def row_name(source: str, n: int) -> str:

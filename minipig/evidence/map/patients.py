@@ -36,9 +36,9 @@ FEW = PATIENTS[:2]
 SEEDS = (31, 32, 33, 34)
 # of every generator, and what changes it, written down when two of the pilot's three seeds were
 # known: another setup of `minipig causes` takes its place if its pairs are worth more for both
-# generators in all three seeds, and a point or more on average; never one with others' phantoms,
-# which have masks. Changes of samples, mixes and rules do not enter: they would be other rows than
-# those claimed below.
+# generators in all three seeds, and by a point or more on average, of longer training for each
+# doubling of the steps; never one with others' phantoms, which have masks. Changes of samples,
+# mixes and rules do not enter: they would be other rows than those claimed below.
 RECIPE = dict(deformed=8192, steps=3000, replica=True)
 OLD_MASKS = ("SegGuidedDif", "ControlNet")  # rivals that are given training masks
 BENT_MASKS = tuple(f"{name}-bentmasks" for name in OLD_MASKS)  # and these deformed as well

@@ -11,11 +11,12 @@ import torch
 from minipig.cli import main
 from minipig.data.phantoms import phantoms
 from minipig.guider import model_x_loss
-from minipig.training import devices, loop, run
+from minipig.training import loop, memory, run
 from minipig.training.config import Config, load_data
 from minipig.training.curves import read_curves
-from minipig.training.devices import free_memory, machine, pick_device, rank, several_processes
+from minipig.training.devices import machine, pick_device, rank, several_processes
 from minipig.training.loop import Training, finish, fit
+from minipig.training.memory import free_memory
 from minipig.training.speed import Speed
 from minipig.unet import PRESETS, PairedUNet
 
@@ -95,7 +96,7 @@ def test_free_memory_is_shared_by_the_processes_of_a_machine(monkeypatch):
 
 def test_a_containers_own_limit_counts(monkeypatch):
     files = {"memory.max": "3000", "memory.current": "1000", "meminfo": "MemAvailable:  900 kB"}
-    monkeypatch.setattr(devices.Path, "read_text", lambda path: files[path.name])
+    monkeypatch.setattr(memory.Path, "read_text", lambda path: files[path.name])
     assert free_memory(torch.device("cpu")) == 2000
     files["memory.max"] = "max\n"
     assert free_memory(torch.device("cpu")) == 900 * 1024
@@ -104,7 +105,7 @@ def test_a_containers_own_limit_counts(monkeypatch):
 MEMORY = """
 import resource, torch
 from pathlib import Path
-from minipig.training.devices import free_memory, keep_freed_memory
+from minipig.training.memory import free_memory, keep_freed_memory
 
 def used():  # MiB
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x)

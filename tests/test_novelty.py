@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from minipig.data.classical import with_deformed
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.novelty import measure_novelty, novelty, verdict, with_mirrored
-from minipig.training.config import Config, load_data, with_deformed
+from minipig.training.config import Config, load_data
 
 SIZE = (16, 16)
 RUN = Config(size=SIZE, pairs=240, preset="tiny", seed=3, holdout=0.2)
@@ -104,17 +105,22 @@ def test_mirrored_copies_of_a_mirrored_training_are_copies(data, tmp_path):
 def test_copies_of_deformed_slices_are_copies(data, tmp_path):
     """Strangers are deformed as often, and no patient is made up."""
     run = replace(RUN, deformed=3 * len(data[0]))
-    bent = with_deformed(run, data[0]).subset(range(len(data[0]), 2 * len(data[0])))
+    bent = with_deformed(data[0], run.deformed, run.seed, None).subset(
+        range(len(data[0]), 2 * len(data[0]))
+    )
     found = measure_novelty(tmp_path, bent, run)
     plain = measure_novelty(tmp_path, copies(data[0]), RUN)
     assert found["close"] == 1 and found["nearer"] == 1
     assert abs(found["chance"] - plain["chance"]) < 0.01
     assert found["strangers"] == plain["strangers"] and not found["unknown"]
     turned = replace(run, mirror=True)
-    second = with_deformed(run, data[0]).subset(range(2 * len(data[0]), 3 * len(data[0])))
+    second = with_deformed(data[0], run.deformed, run.seed, None).subset(
+        range(2 * len(data[0]), 3 * len(data[0]))
+    )
     second.images = second.images.flip(-1)
     assert measure_novelty(tmp_path, second, turned)["close"] == 1
-    unnamed = with_deformed(run, Pairs(data[1].masks, data[1].images, *2 * [data[1].names]))
+    strangers = Pairs(data[1].masks, data[1].images, *2 * [data[1].names])
+    unnamed = with_deformed(strangers, 40, run.seed, None)
     assert novelty(bent, data[0], unnamed)["unknown"]
 
 

@@ -20,6 +20,11 @@ CONTRAST, BRIGHTNESS, GAMMA = 0.15, 0.08, 0.15  # largest changes
 DEFORMED = "classical_"  # how the names of deformed pairs begin
 
 
+def with_deformed(pairs: Pairs, n: int, seed: int, flip: int | None) -> Pairs:
+    """The pairs, and n deformed ones; see `augment`."""
+    return pairs + augment(pairs, n, seed, flip) if n else pairs
+
+
 def augment(pairs: Pairs, n: int, seed: int, flip: int | None) -> Pairs:
     """n new pairs; pair i is a deformed copy of pair i modulo their number.
 

@@ -1,15 +1,15 @@
 """Are samples new, or training slices again? A question of quality, and of patients' privacy."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from minipig.data.checks import held_out
+from minipig.data.classical import with_deformed
 from minipig.data.files import write_figure
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence.metrics import nearest
 from minipig.evidence.tables.drawing import SHOWN, sheet
-from minipig.training.config import Config, load_data, with_deformed
+from minipig.training.config import Config, load_data
 
 FEWEST = 10  # held-out patients, below which nothing is said
 
@@ -99,8 +99,8 @@ def measure_novelty(
         return None
     if config.deformed:  # strangers' slices, too, as often
         as_often = round(config.deformed * len(strangers) / len(known))
-        known = with_deformed(config, known)
-        strangers = with_deformed(replace(config, deformed=as_often), strangers)
+        known = with_deformed(known, config.deformed, config.seed, None)
+        strangers = with_deformed(strangers, as_often, config.seed, None)
     if config.mirror:
         known, strangers = with_mirrored(known), with_mirrored(strangers)
     found = novelty(samples, known, strangers)

@@ -20,7 +20,8 @@ from torch import distributed, nn
 
 from minipig.data.files import locked, write_json
 from minipig.guider import NoisyPair
-from minipig.training.devices import free_memory, machine, rank, wait_for_device
+from minipig.training.devices import machine, rank, wait_for_device
+from minipig.training.memory import free_memory
 from minipig.training.speed import Speed, laid_out, part_of
 from minipig.unet import PairedUNet
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import torch
 
 from minipig.data.checks import check_choice, check_counts, check_seed
-from minipig.data.classical import augment
 from minipig.data.folder import PairFolder
 from minipig.data.pairs import Pairs, split
 from minipig.data.phantoms import phantoms
 from minipig.schedule import SCHEDULES, Schedule
 from minipig.seeds import seeded_network
-from minipig.training.devices import free_memory
+from minipig.training.memory import free_memory
 from minipig.unet import PRESETS, PairedUNet
 
 SETTINGS = {
@@ -47,7 +46,7 @@ class Config:
     seed: int = 0
     schedule: str = "linear"
     keep: str = "last"  # or "best": the weights with the lowest loss on held-out patients
-    deformed: int = 0  # deformed pairs to learn from beside the real ones
+    deformed: int = 0  # deformed pairs to learn from as well; not mirrored, `mirror` turns all
     start: str = ""  # the hash of the weights (training.run.weights_of) that it goes on from
 
     def __post_init__(self):
@@ -107,16 +106,6 @@ def load_data(config: Config, content: str = "") -> tuple[Pairs, Pairs | None]:
         problem = f"the pairs in {config.data} have changed since the run was trained on them"
         raise ValueError(f"{problem}; restore them, or train again")
     return known, held_out
-
-
-def with_deformed(config: Config, pairs: Pairs) -> Pairs:
-    """The pairs that networks learn from: these, and the deformed ones that `config` asks for.
-
-    They are not mirrored: `config.mirror` mirrors all.
-    """
-    if not config.deformed:
-        return pairs
-    return pairs + augment(pairs, config.deformed, config.seed, None)
 
 
 def check_room(config: Config) -> None:

@@ -25,8 +25,9 @@ from minipig.schedule import Schedule, check_schedule
 from minipig.seeds import generator
 from minipig.training.checkpoint import Checkpoint
 from minipig.training.choice import Seconds, decided
-from minipig.training.devices import keep_freed_memory, rank
+from minipig.training.devices import rank
 from minipig.training.loss_log import LossLog
+from minipig.training.memory import keep_freed_memory
 from minipig.training.pace import Pace
 from minipig.training.speed import Speed, backward, check_parts, laid_out, prepared
 

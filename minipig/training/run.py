@@ -17,6 +17,7 @@ from typing import Iterator
 
 import torch
 
+from minipig.data.classical import with_deformed
 from minipig.data.files import claim_folder, load_checkpoint, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.extras.own_rules import find_rule, name_of, version_of
@@ -24,11 +25,12 @@ from minipig.guider import model_x_loss
 from minipig.rules import loss_of, trained_as
 from minipig.sampler import PairModel
 from minipig.training.choice import told
-from minipig.training.config import OLDER, Config, content_of, network, with_deformed
+from minipig.training.config import OLDER, Config, content_of, network
 from minipig.training.curves import write_curves
-from minipig.training.devices import keep_freed_memory, rank, wait_for_all
+from minipig.training.devices import rank, wait_for_all
 from minipig.training.held_out import HeldOut, steps_between
 from minipig.training.loop import Progress, Training, finish, fit
+from minipig.training.memory import keep_freed_memory
 from minipig.training.speed import Speed
 from minipig.unet import PairedUNet
 
@@ -66,7 +68,7 @@ def train_pair(
             remedy = f"--out, or go on from this run: --from {folder} and another --out"
         claim_folder(folder, asdict(config) | versioned, remedy, OLDER, content)
     wait_for_all()
-    learnt = with_deformed(config, pairs)
+    learnt = with_deformed(pairs, config.deformed, config.seed, None)
     losses, points = {}, {}
 
     def drawn(steps: Iterator[Progress], name: str) -> Iterator[Progress]:

@@ -23,7 +23,8 @@ from minipig.sampler import PairModel, sample
 from minipig.schedule import Schedule
 from minipig.seeds import generator, seeded_network
 from minipig.training.choice import CANDIDATES, WORTH, decided, tried
-from minipig.training.devices import keep_freed_memory, wait_for_device
+from minipig.training.devices import wait_for_device
+from minipig.training.memory import keep_freed_memory
 from minipig.training.speed import Speed
 
 

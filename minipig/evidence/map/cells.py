@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from minipig.data.checks import held_out
-from minipig.data.classical import augment
+from minipig.data.classical import with_deformed
 from minipig.data.phantoms import phantoms
 from minipig.evidence import metrics
 from minipig.evidence.judge import pair_agreement
@@ -74,8 +74,7 @@ def quality(experiment: Experiment, fold: Fold, method: str) -> dict:
             len(fold.train) + p.others, p.size, held_out("table1-unknown", fold.number)
         )
         fresh = strangers.subset(range(len(fold.train)))
-        if p.deformed:
-            strangers = strangers + augment(strangers, p.deformed, p.seed, p.mirror_axis)
+        strangers = with_deformed(strangers, p.deformed, p.seed, p.mirror_axis)
         learnt = experiment.known(fold)
         for name, *parts in (("nearer", fold.train, fresh), ("nearer_known", learnt, strangers)):
             record[name] = metrics.share_nearer(pairs.images, *(part.images for part in parts))

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from minipig.data.checks import held_out
-from minipig.data.classical import augment
+from minipig.data.classical import with_deformed
 from minipig.data.files import claim_folder, load_checkpoint, locked, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
@@ -118,9 +118,7 @@ class Experiment:
         known = fold.train
         if p.others:
             known = known + phantoms(p.others, p.size, held_out("generators", p.seed))
-        if p.deformed:
-            known = known + augment(known, p.deformed, p.seed, p.mirror_axis)
-        return known
+        return with_deformed(known, p.deformed, p.seed, p.mirror_axis)
 
     def checkpoint_path(self, fold: Fold, name: str, key: str) -> Path:
         """The file of an unfinished training, network or segmenter."""

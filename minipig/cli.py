@@ -303,9 +303,11 @@ def map(sub: Parser) -> None:
 
     minipig map                               all of it, which is many hours
     minipig map --patients 25 --seeds 31      a part, for a process of its own
+    minipig map --patients 100 --rows real classical PIG classical+PIG
     """
     what = "numbers of patients to work on now"
     number(sub, "--patients", what, shown="10 25 50 100 200", nargs="+")
+    option(sub, "--rows", "rows to compute now, such as PIG", shown="all", nargs="+", metavar="ROW")
     replicas(sub, "31 32 33 34", "runs/map")
 
 

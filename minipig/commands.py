@@ -169,7 +169,8 @@ def table(args: argparse.Namespace, device: torch.device) -> list[Path]:
 
 
 def patients(args: argparse.Namespace, device: torch.device) -> None:
-    run_map(args.out, args.work or args.out / "work", device, args.patients, args.seeds)
+    work = args.work or args.out / "work"
+    run_map(args.out, work, device, args.patients, args.seeds, args.rows)
     print(f"written to {args.out}/map.json and map.png")
 
 

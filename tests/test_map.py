@@ -304,6 +304,13 @@ def test_the_map_is_computed_part_by_part(tmp_path, monkeypatch, capsys):
     assert "over classical, by patients" in told and "real, 150 steps" in told
     with pytest.raises(ValueError, match="--patients cannot be 7; choose from 10, 25, 50, 100"):
         run_map(tmp_path, tmp_path / "work", CPU, [7])
+    with pytest.raises(ValueError, match="--rows cannot be pig; choose from real, classical, PIG"):
+        run_map(tmp_path, tmp_path / "work", CPU, sources=["pig"])
+    some = run_map(tmp_path / "some", tmp_path / "work", CPU, [10], [31], ["classical", "PIG"])
+    assert some["dice"] == {
+        name: {"10": {"31": result["dice"][name]["10"]["31"]}} for name in some["dice"]
+    }
+    assert set(some["dice"]) == {"classical", "PIG"}
 
 
 def test_rivals_and_pig_have_the_same_recipe_and_rows():

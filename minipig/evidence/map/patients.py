@@ -265,10 +265,12 @@ def run_map(
     device: torch.device,
     counts: list[int] | None = None,
     seeds: list[int] | None = None,
+    sources: list[str] | None = None,
 ) -> dict:
-    """Make the missing records of these cells (default: all); print, draw and write what all say.
+    """Make the missing records of these cells and sources (default: all).
 
-    Raises ValueError for an unknown number of patients or seed.
+    Print, draw and write what all records say. Raises ValueError for an unknown number of patients,
+    seed or source.
     """
     check("--patients", counts, PATIENTS)
     check("--seeds", seeds, SEEDS)
@@ -276,6 +278,10 @@ def run_map(
     chosen = [*cells(tuple(counts or PATIENTS), seeds).values()]
     short = short_cells(seeds).items()
     chosen += [cell for (count, *_), cell in short if count in (counts or PATIENTS)]
+    check("--rows", sources, [name for name, _ in chosen[0].rows])
+    if sources is not None:
+        rows = [tuple(row for row in cell.rows if row[0] in sources) for cell in chosen]
+        chosen = [replace(cell, rows=some) for cell, some in zip(chosen, rows)]
     compute(chosen, out, work, device)
     dice = collected(out, work)
     made = [*cells().values(), *short_cells().values()]

@@ -13,19 +13,14 @@ from minipig.data.checks import HELD_OUT, held_out
 from minipig.data.classical import augment
 from minipig.data.phantoms import phantoms
 from minipig.evidence.judge import score_pairs
-from minipig.evidence.map import causes, patients
+from minipig.evidence.map import causes, design, patients
 from minipig.evidence.map import cells as map_cells
 from minipig.evidence.map.causes import CAUSES, SETUPS, cells, effects, effects_text, run_causes
 from minipig.evidence.map.cells import BASES
-from minipig.evidence.map.patients import (
-    GENERATORS,
-    PATIENTS,
-    gains,
-    judged,
-    map_figure,
-    map_text,
-    run_map,
-)
+from minipig.evidence.map.design import GENERATORS, PATIENTS
+from minipig.evidence.map.figure import map_figure
+from minipig.evidence.map.patients import map_text, run_map
+from minipig.evidence.map.verdicts import gains, judged, verdict
 from minipig.evidence.methods import told
 from minipig.evidence.methods.batch import Batch
 from minipig.evidence.methods.registry import METHODS
@@ -167,21 +162,21 @@ def made_up(**by_source):
     for source, dice in by_source.items():
         for count in PATIENTS:
             row = values.setdefault(source.replace("_", "+"), {}).setdefault(str(count), {})
-            for seed in patients.SEEDS:
+            for seed in design.SEEDS:
                 row[str(seed)] = dice(count, seed) if callable(dice) else dice
     return values
 
 
 def test_each_number_of_patients_is_the_number_that_is_learnt_from():
     for count in PATIENTS:
-        fold = folds_of(patients.protocol(count, 31))[0]
+        fold = folds_of(design.protocol(count, 31))[0]
         assert len(set(fold.train.patients)) == count and len(fold.train) == 4 * count
         assert len(set(fold.test.patients)) == -(-5 * count // 4) - count
 
 
 def test_a_gain_is_paired_by_seed_and_has_students_interval():
     rng = np.random.default_rng(0)
-    change = dict(zip(patients.SEEDS, rng.normal(0.05, 0.01, 4)))
+    change = dict(zip(design.SEEDS, rng.normal(0.05, 0.01, 4)))
     values = made_up(real=lambda n, s: s / 100, PIG=lambda n, s: s / 100 + change[s] * n)
     row = gains(values, "real", ("PIG", "joint"))
     assert set(row) == {"PIG"} and set(row["PIG"]) == set(map(str, PATIENTS))
@@ -201,7 +196,7 @@ def test_the_hypotheses_of_the_map():
         **rivals | {"SegGuidedDif-bentmasks": lambda n, s: 0.53 if n == 25 else 0.5},
     )
     found = judged(values)
-    extra = np.mean(patients.SEEDS) / 1e4
+    extra = np.mean(design.SEEDS) / 1e4
     (h4,) = found["H4"]["patients"].values()
     assert h4["estimate"] == pytest.approx(0.09 + extra) and found["H4"]["verdict"] == "shown"
     h5 = found["H5"]["patients"]
@@ -235,13 +230,13 @@ def test_the_hypotheses_of_the_map():
 def test_the_word_for_a_hypothesis(found, word):
     """By estimates and lower ends; the upper ends lie as far above."""
     parts = [dict(estimate=mid, interval=[low, 2 * mid - low]) for mid, low in found]
-    assert patients.verdict(parts, 0.02) == word
+    assert verdict(parts, 0.02) == word
 
 
 def test_the_best_rival_alone_decides():
     """A worse one whose values scatter does not make PIG fail; without one replica, nobody does."""
     rng = np.random.default_rng(0)
-    scattered = dict(zip(patients.SEEDS, 0.5 + 0.2 * rng.normal(size=4)))
+    scattered = dict(zip(design.SEEDS, 0.5 + 0.2 * rng.normal(size=4)))
     rivals = {"ControlNet": 0.5, "ControlNet-bentmasks": 0.5}
     values = made_up(PIG=0.6, SegGuidedDif=0.57, **rivals)
     values |= made_up(**{"SegGuidedDif-bentmasks": lambda n, s: scattered[s]})
@@ -314,12 +309,12 @@ def test_the_map_is_computed_part_by_part(tmp_path, monkeypatch, capsys):
 
 
 def test_rivals_and_pig_have_the_same_recipe_and_rows():
-    for (count, seed), cell in patients.cells().items():
+    for (count, seed), cell in design.cells().items():
         assert (cell.protocol.seed, cell.name) == (seed, f"patients_{count}")
         sources = dict(cell.rows)
         for name in GENERATORS:
             assert sources[name] == sources[f"classical+{name}"] == cell.protocol.synthetic
-        assert {k: getattr(cell.protocol, k) for k in patients.RECIPE} == patients.RECIPE
+        assert {k: getattr(cell.protocol, k) for k in design.RECIPE} == design.RECIPE
 
 
 # --- what a segmenter learns from
@@ -453,7 +448,7 @@ def test_a_replica_has_test_phantoms_and_fresh_pairs_of_its_own():
     fresh = [training_set(e, e.folds[0], "fresh", 4).fingerprint() for e in cells_of]
     units = {table2.segment_unit(e, e.folds[0], "real", 0, 0) for e in cells_of}
     assert len(set(fresh)) == len(units) == 3
-    assert all(cell.protocol.replica for cell in patients.cells().values())
+    assert all(cell.protocol.replica for cell in design.cells().values())
 
 
 def experiment_of(protocol):

@@ -1,0 +1,53 @@
+"""The map as a figure: gains by number of patients, a line a method."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from minipig.evidence.map.design import BESIDE, GENERATORS, PATIENTS
+from minipig.evidence.map.verdicts import gains
+
+# marker, line, colour, label; readable without colour
+STYLES = {
+    "fresh": ("", ":", "0.4", "as many more real pairs"),
+    "classical": ("s", "--", "C1", "classical augmentation"),
+    "classical-more": ("D", "--", "C1", "twice as much classical"),
+    "SegGuidedDif": ("v", "-", "C2", "SegGuidedDif, old masks"),
+    "ControlNet": ("^", "-", "C3", "ControlNet, old masks"),
+    "SegGuidedDif-newmasks": ("<", "-", "C4", "SegGuidedDif, new masks"),
+    "joint": ("x", "-", "C0", "one joint network"),
+    "PIG": ("o", "-", "black", "PIG"),
+}
+PANELS = {
+    "real": ("Added to real pairs", ("fresh", "classical", *GENERATORS)),
+    "classical": ("Added to classical augmentation", ("classical-more", *BESIDE)),
+}
+
+
+def map_figure(values: dict) -> Figure:
+    """Two panels: gains over real pairs alone, and over classical augmentation; bars are 95 %."""
+    fig, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained", sharex=True)
+    for ax, (base, (title, sources)) in zip(axes, PANELS.items()):
+        rows = gains(values, base, sources)
+        for i, (source, row) in enumerate(rows.items()):
+            name = BESIDE.get(source, source)
+            marker, line, colour, label = STYLES[name]
+            counts = [count for count in PATIENTS if str(count) in row]
+            mean, low, high = 100 * np.array([row[str(count)] for count in counts]).T
+            # beside each other, so that no bar hides another
+            places = np.array(counts) * 1.03 ** (i - len(rows) / 2)
+            width = 2.2 if name == "PIG" else 1.1
+            style = dict(marker=marker, linestyle=line, color=colour, linewidth=width)
+            bars = np.stack([mean - low, high - mean])
+            ax.errorbar(places, mean, bars, label=label, elinewidth=0.7, capsize=2, **style)
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.set(title=title, xlabel="patients with masks", ylabel="gain in Dice, points")
+        ax.set_xscale("log")
+        ax.set_xticks(PATIENTS, map(str, PATIENTS), minor=False)
+        ax.set_xticks([], minor=True)
+    shown = {}  # each label once
+    for ax in axes:
+        lines, labels = ax.get_legend_handles_labels()
+        shown = dict(zip(labels, lines)) | shown
+    fig.legend(shown.values(), shown, loc="outside lower center", ncols=4, fontsize=8)
+    return fig

@@ -289,17 +289,17 @@ def table1(sub: Parser) -> None:
 
 
 def table2(sub: Parser) -> None:
-    """Table 2: compare segmenters trained on the pairs of every method.
+    """Table 2: compare segmenters trained on the pairs of every method, which is trained anew.
 
     minipig table2 --folds 0
     minipig table2 --folds 0 --rows real PIG --steps 3000 --out runs/longer
-    minipig table2 --data FOLDER --rows real classical PIG classical+PIG --synthetic 512
+    minipig table2 --data FOLDER --rows real classical classical-more PIG classical+PIG
     """
     table1(sub)
 
 
 def map(sub: Parser) -> None:
-    """Find out when synthetic pairs pay: gains in Dice by number of patients, for every method.
+    """Find out when pairs pay, on phantoms: gains in Dice by number of patients, for every method.
 
     minipig map                               all of it, which is many hours
     minipig map --patients 25 --seeds 31      a part, for a process of its own

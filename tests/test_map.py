@@ -32,7 +32,7 @@ from minipig.guider import NoisyPair, model_x_loss
 from minipig.schedule import Schedule
 from minipig.seeds import SampleNoise, generator
 from minipig.segmentation import predict, scores
-from minipig.training.loop import fit
+from minipig.training.loop import fit, rate
 from minipig.unet import PRESETS
 
 CPU = torch.device("cpu")
@@ -85,6 +85,7 @@ def miniature(monkeypatch):
 def test_causes_are_computed_once_and_told(miniature, tmp_path, monkeypatch, capsys):
     first = run_causes(tmp_path, tmp_path / "work", CPU, [21])
     assert {tuple(row["by_seed"]) for row in first["effects"]} == {("21",)}
+    assert "NaN" not in (tmp_path / "causes.json").read_text()  # which is no JSON
     result = run_causes(tmp_path, tmp_path / "work", CPU)
     assert json.loads((tmp_path / "causes.json").read_text()) == json.loads(json.dumps(result))
     assert (tmp_path / "causes.png").stat().st_size > 10_000
@@ -94,7 +95,7 @@ def test_causes_are_computed_once_and_told(miniature, tmp_path, monkeypatch, cap
     assert len(record["dice"]) == 2 and set(record["losses"]) == {"guider-told", "model_y-told"}
     assert all(0 <= record[key] <= 1 for key in ("agreement", "nearer", "nearer_known"))
     assert len(result["rows"]["deformed-3000/real"]["21"]["dice"]) == BASES["real"] == 6
-    line = capsys.readouterr().out.splitlines()[-2]
+    line = capsys.readouterr().out.splitlines()[-3]
     assert line.split()[:4] == ["twice", "as", "many", "classical"] and line.endswith(" 2")
 
     def never(*_, **__):
@@ -111,7 +112,8 @@ def test_causes_are_computed_once_and_told(miniature, tmp_path, monkeypatch, cap
     records = json.loads(path.read_text())
     del records["segment/real+PIG-told_4/1"]
     path.write_text(json.dumps(records))
-    rows = causes.collected(tmp_path, tmp_path / "work", miniature((21, 22)))
+    made = [(cell, cell.experiment(tmp_path, tmp_path / "work", CPU)) for cell in miniature()]
+    rows = causes.collected(made)
     told = [row for row in effects(rows) if row["cause"].startswith("told")]
     assert {row["of"]: list(row["by_seed"]) for row in told} == {
         "SegGuidedDif": ["21", "22"],
@@ -306,6 +308,7 @@ def test_the_map_is_computed_part_by_part(tmp_path, monkeypatch, capsys):
         name: {"10": {"31": result["dice"][name]["10"]["31"]}} for name in some["dice"]
     }
     assert set(some["dice"]) == {"classical", "PIG"}
+    assert [path.name for path in (tmp_path / "some" / "seed_31").iterdir()] == ["patients_10"]
 
 
 def test_rivals_and_pig_have_the_same_recipe_and_rows():
@@ -318,6 +321,13 @@ def test_rivals_and_pig_have_the_same_recipe_and_rows():
 
 
 # --- what a segmenter learns from
+
+
+@pytest.mark.parametrize("steps, warm", [(50, 16), (150, 50), (300, 100), (3000, 100)])
+def test_a_short_training_of_a_segmenter_reaches_its_rate(steps, warm):
+    training = table2.trained_for(steps, SMALL, seed=7)
+    assert (training.steps, training.warmup, training.seed) == (steps, warm, 7)
+    assert max(rate(training, step) for step in range(steps)) > 0.74 * training.rate
 
 
 @pytest.mark.parametrize(

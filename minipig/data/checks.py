@@ -2,7 +2,8 @@
 
 from typing import Iterable
 
-# Only the judge and the ceiling train on these phantoms, each on those of its own seeds.
+# Only the judge, the ceiling and generators that learn others' phantoms train on these, each on
+# those of its own seeds.
 HELD_OUT = {
     "demo-fresh": range(1001, 1002),  # the ceiling: as many real pairs as synthetic ones
     "demo-test": range(1002, 1003),

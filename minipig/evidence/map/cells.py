@@ -1,4 +1,4 @@
-"""Experiments on phantoms of several seeds; each seed is a replica with patients of its own."""
+"""Experiments on phantoms of several seeds, each with training patients of its own."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from minipig.training.held_out import HeldOut
 
 QUALITY = ("agreement", "nearer", "nearer_known", "losses")
 BATCH = 64  # noisy pairs of a held-out loss that are computed together
-BASES = {"real": 6}  # segmenters of the row that varies most, and that all gains are over
+BASES = {"real": 6}  # segmenters of the row that varies most, over which many gains are
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,12 @@ def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> N
         function(*arguments)
 
 
-def recorded(cell: Cell, out: Path, work: Path) -> dict[str, dict]:
-    """What is recorded of a cell, by source.
+def recorded(cell: Cell, experiment: Experiment) -> dict[str, dict]:
+    """What is recorded of a cell in its experiment, by source.
 
     {"dice": on fresh phantoms, one a segmenter, as soon as all are there; those of QUALITY: of a
     method that is judged}.
     """
-    experiment = cell.experiment(out, work, torch.device("cpu"))
     fold, find = experiment.folds[0], experiment.records[0].find
     values: dict[str, dict] = {}
     for source, n in cell.rows:

@@ -3,7 +3,8 @@
 OUT/seed_S/patients_N/fold_0.json  the records of a seed and N patients, for resuming;
                                    patients_N_steps_M: of segmenters that stop after M steps
 OUT/map.json                       {"dice": {source: {patients: {seed: ...}}}, "hypotheses",
-                                   "provenance", "protocols": the settings by folder}
+                                   "provenance", "protocols": the settings by folder, of its
+                                   last seed}
 OUT/map.png                        the gains as a figure
 """
 
@@ -13,14 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minipig.data.files import write_figure, write_json
-from minipig.evidence.map.cells import compute, recorded
+from minipig.data.files import locked, write_figure, write_json
+from minipig.evidence.map.cells import Cell, compute, recorded
 from minipig.evidence.map.design import (
     BENT_MASKS,
     BESIDE,
     CLASSICAL,
     COMPANIONS,
-    FEW,
     GENERATORS,
     PATIENTS,
     SEEDS,
@@ -31,16 +31,19 @@ from minipig.evidence.map.design import (
 )
 from minipig.evidence.map.figure import map_figure
 from minipig.evidence.map.verdicts import difference, gains, judged
+from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.runner import check, provenance
 from minipig.evidence.tables.text import columns, points
 
 
-def collected(out: Path, work: Path) -> dict[str, dict]:
-    """The Dice on test phantoms, mean of the segmenters: {source: {patients: {seed: Dice}}}."""
+def collected(made: dict[tuple, tuple[Cell, Experiment]]) -> dict[str, dict]:
+    """The Dice on test phantoms, mean of the segmenters: {source: {patients: {seed: Dice}}}.
+
+    made: by (patients, seed, steps of the segmenters or None).
+    """
     values: dict[str, dict] = {}
-    parts = {(*key, None): cell for key, cell in cells().items()} | short_cells()
-    for (count, seed, steps), cell in parts.items():
-        for source, value in recorded(cell, out, work).items():
+    for (count, seed, steps), (cell, experiment) in made.items():
+        for source, value in recorded(cell, experiment).items():
             if "dice" in value:
                 row = values.setdefault(shorter(steps) if steps else source, {})
                 row.setdefault(str(count), {})[str(seed)] = float(np.mean(value["dice"]))
@@ -55,6 +58,7 @@ def map_text(values: dict) -> str:
             (name, name, "real") for name in ("fresh", *CLASSICAL, *GENERATORS, *BENT_MASKS)
         ],
         "over classical": [(name, name, "classical") for name in ("classical-more", *BESIDE)],
+        "shorter over real": [(name, name, "real") for name in map(shorter, SHORT)],
         "beside the hypotheses": [(f"{name} over {base}", name, base) for name, base in COMPANIONS],
     }
     for title, rows in tables.items():
@@ -68,15 +72,9 @@ def map_text(values: dict) -> str:
                 line.append(told + (f" [{seeds}]" if 0 < seeds < len(SEEDS) else ""))
             if row:
                 lines.append(line)
-        text += [*columns(lines), ""]
+        text += [*columns(lines), ""] if len(lines) > 1 else []
     if any("[" in line for line in text):
         text.append(f"[n]: n of {len(SEEDS)} replicas so far")
-    lines = [["real only, Dice by steps of the segmenter", *map(str, FEW)]]
-    for source in ("real", *map(shorter, SHORT)):
-        dice = [values.get(source, {}).get(str(count), {}) for count in FEW]
-        told = [f"{100 * np.mean([*each.values()]):.1f}" if each else "" for each in dice]
-        lines.append([source, *told])
-    text += [*columns(lines), ""]
     for name, found in judged(values).items():
         parts = [
             f"{points(part['estimate'], *part['interval'])} over {part['over']} at {count}"
@@ -109,14 +107,16 @@ def run_map(
     check("--rows", sources, [name for name, _ in chosen[0].rows])
     if sources is not None:
         rows = [tuple(row for row in cell.rows if row[0] in sources) for cell in chosen]
-        chosen = [replace(cell, rows=some) for cell, some in zip(chosen, rows)]
+        chosen = [replace(cell, rows=some) for cell, some in zip(chosen, rows) if some]
     compute(chosen, out, work, device)
-    dice = collected(out, work)
-    made = [*cells().values(), *short_cells().values()]
-    result = {"dice": dice, "hypotheses": judged(dice)}
-    result["provenance"] = provenance(*(cell.experiment(out, work, device) for cell in made))
-    result["protocols"] = {cell.name: cell.protocol.written() for cell in made}
-    write_json(out / "map.json", result)
+    with locked(out / "map.json", wait=True):  # the last to write has read all records
+        whole = {(*key, None): cell for key, cell in cells().items()} | short_cells()
+        made = {key: (cell, cell.experiment(out, work, device)) for key, cell in whole.items()}
+        dice = collected(made)
+        result = {"dice": dice, "hypotheses": judged(dice)}
+        result["provenance"] = provenance(*(experiment for _, experiment in made.values()))
+        result["protocols"] = {cell.name: cell.protocol.written() for cell, _ in made.values()}
+        write_json(out / "map.json", result)
     write_figure(out / "map.png", map_figure(dice))
     print(map_text(dice))
     return result

@@ -90,7 +90,7 @@ class Experiment:
         return digest(dict(method=source, networks=networks) | how)
 
     def network(self, fold: Fold, name: str) -> nn.Module:
-        """A frozen network, loaded from WORK or trained on the fold's training pairs alone."""
+        """A frozen network, loaded from WORK, or trained on what `known` gives."""
         key = self.network_key(fold, name)
         kind = self.networks[name]
         parents = [self.network(fold, parent) for parent in kind.parents]
@@ -109,7 +109,7 @@ class Experiment:
             with records.making(f"network/{name}", key) as record:
                 record |= self.train(fold, name, net, parents, seed, checkpoint)
             save_checkpoint(path, {"weights": net.state_dict(), "record": record})
-            checkpoint.unlink()
+            checkpoint.unlink(missing_ok=True)  # another process may have trained the same
         return net.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
     def known(self, fold: Fold) -> Pairs:

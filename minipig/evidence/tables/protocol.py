@@ -69,6 +69,7 @@ class Protocol:
             check_seed(self.seed)
         held_out("table2-fresh", self.folds - 1)  # all raise if the held-out seeds do not suffice
         held_out("map-test", self.seed if self.replica else 0)
+        held_out("generators", self.seed if self.others else 0)
         held_out("table1-judge", self.judge_seed)
 
     def written(self) -> dict:

@@ -1,11 +1,12 @@
 """Table 1: distance of samples to real pairs, agreement of mask and slice, copying."""
 
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 
 from minipig.data.checks import held_out
-from minipig.data.files import load_checkpoint, save_checkpoint
+from minipig.data.files import load_checkpoint, locked, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
 from minipig.evidence import features, metrics
@@ -39,14 +40,9 @@ def load_judge(experiment: Experiment, fold: Fold | None) -> SegmentationUNet:
     if fold is not None:  # several RESULTS may share one WORK
         path = experiment.work / f"fold_{fold.number}" / f"judge-{digest(settings)}.pt"
     if not path.exists():
-        pairs = phantoms(p.judge_pairs, p.size, seed) if fold is None else fold.train
-        training = Training(p.judge_steps, batch=32, rate=3e-3, seed=seed)
-        checkpoint = experiment.work / f"judge-{digest(settings)}.ckpt"
-        net = train_segmenter(pairs, training, experiment.device, checkpoint, "training the judge")
-        weights = net.state_dict()
-        weights = {k: w.half() if w.is_floating_point() else w for k, w in weights.items()}
-        save_checkpoint(path, {"made": settings, "weights": weights})
-        checkpoint.unlink()
+        with locked(path, wait=True):
+            if not path.exists():  # another process may have made it meanwhile
+                make_judge(path, settings, experiment, fold)
     saved = load_checkpoint(path, {"made", "weights"})
     if saved["made"] != settings:
         made = f"{path} was made with {saved['made']}, not {settings}"
@@ -54,6 +50,19 @@ def load_judge(experiment: Experiment, fold: Fold | None) -> SegmentationUNet:
     net = seeded_network(SegmentationUNet, seed)
     net.load_state_dict(saved["weights"])
     return net.to(experiment.device).eval().requires_grad_(False)
+
+
+def make_judge(path: Path, settings: dict, experiment: Experiment, fold: Fold | None) -> None:
+    """Train the judge of these settings, see `load_judge`, and save it as `path`."""
+    p, seed = experiment.protocol, settings["seed"]
+    pairs = phantoms(p.judge_pairs, p.size, seed) if fold is None else fold.train
+    training = Training(p.judge_steps, batch=32, rate=3e-3, seed=seed)
+    checkpoint = experiment.work / f"judge-{digest(settings)}.ckpt"
+    net = train_segmenter(pairs, training, experiment.device, checkpoint, "training the judge")
+    weights = net.state_dict()
+    weights = {k: w.half() if w.is_floating_point() else w for k, w in weights.items()}
+    save_checkpoint(path, {"made": settings, "weights": weights})
+    checkpoint.unlink()
 
 
 def source_pairs(experiment: Experiment, fold: Fold, source: str) -> Pairs:

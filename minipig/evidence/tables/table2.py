@@ -5,7 +5,6 @@ well, the method, what is done to its samples, and how real and other pairs are 
 """
 
 from copy import deepcopy
-from dataclasses import replace
 from functools import cache, partial
 from typing import Callable
 
@@ -54,7 +53,7 @@ MIXES = ("-half", "-first")
 def real_segmenter(experiment: Experiment, fold: Fold):
     """A segmenter of the fold's real pairs, which chooses samples; no row is scored by it."""
     p = experiment.protocol
-    training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, seed=p.seed)
+    training = trained_for(p.segmenter_steps, p, p.seed)
     return train_segmenter(fold.train, training, experiment.device, label="a segmenter to choose")
 
 
@@ -135,6 +134,13 @@ def segment_unit(
     return f"segment/{row_name(source, n)}/{seed}", digest(key | dict(test=p.test))
 
 
+def trained_for(steps: int, protocol: Protocol, seed: int) -> Training:
+    """A segmenter's training: of few steps no more than a third are warm-up."""
+    p = protocol
+    how = dict(warmup=min(Training.warmup, steps // 3), seed=seed)
+    return Training(steps, p.segmenter_batch, p.segmenter_rate, **how)
+
+
 def segment(experiment: Experiment, fold: Fold, source: str, n: int, seed: int) -> dict:
     """The record of one segmenter. All take equal steps; equal seeds start with equal weights."""
     p = experiment.protocol
@@ -145,12 +151,12 @@ def segment(experiment: Experiment, fold: Fold, source: str, n: int, seed: int) 
     checkpoint = experiment.checkpoint_path(fold, *unit)
     pairs = training_set(experiment, fold, source, n)
     own_seed = (p.seed * p.folds + fold.number) * p.segmenter_seeds + seed
-    training = Training(p.segmenter_steps, p.segmenter_batch, p.segmenter_rate, seed=own_seed)
+    training = trained_for(p.segmenter_steps, p, own_seed)
     label = f"fold {fold.number}: segmenter {seed} on {row_name(source, n)}"
     with records.making(*unit) as record:
         if source.endswith("-first"):  # then a third of the steps on real pairs
-            last = replace(training, steps=p.segmenter_steps // 3)
-            first = replace(training, steps=p.segmenter_steps - last.steps)
+            last = trained_for(p.segmenter_steps // 3, p, own_seed)
+            first = trained_for(p.segmenter_steps - last.steps, p, own_seed)
             net = train_segmenter(pairs, first, experiment.device, checkpoint, label)
             net = net.requires_grad_(True)
             net = train_segmenter(fold.train, last, experiment.device, build=partial(deepcopy, net))
@@ -159,5 +165,5 @@ def segment(experiment: Experiment, fold: Fold, source: str, n: int, seed: int) 
         record |= score_pairs(net, fold.test)
         if p.phantom:
             record["fresh"] = score_pairs(net, fresh_test(p))
-    checkpoint.unlink()
+    checkpoint.unlink(missing_ok=True)  # another process may have made the same record
     return record

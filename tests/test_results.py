@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from minipig.evidence.map.verdicts import difference
 from minipig.evidence.metrics import interval
 from minipig.evidence.tables.hypotheses import gain, hypotheses, replicas
 from minipig.evidence.tables.protocol import Protocol
@@ -124,6 +125,24 @@ def test_the_tables_on_phantoms():
         repeated = signed(*points(again, row, parts=inf)) if row in again else ""
         cells = [distance, own, spread(two[row]["fresh_dice"]), fresh, repeated]
         assert shown[label] == cells, label
+
+
+def test_more_to_learn_from():
+    found = load("map/map.json")
+    names = {"(real only)": "real", "classical augmentation": "classical", "PIG": "PIG"}
+    names |= {"classical and PIG": "classical+PIG"}
+    shown = table_below("2,048 pairs of | Dice")
+    assert set(shown) == set(names)
+
+    def over(name: str, base: str) -> str:
+        change = difference(found["dice"], name, base, 100)
+        return signed(*(100 * value for value in (change.mean(), *interval(change, parts=inf))))
+
+    for label, name in names.items():
+        bases = {"real": ()}.get(name, ("real",) if name == "classical" else ("real", "classical"))
+        gains = [over(name, base) for base in bases] + [""] * (2 - len(bases))
+        assert shown[label] == [spread([*found["dice"][name]["100"].values()]), *gains], label
+    assert found["hypotheses"]["H4"]["verdict"] in PAGE
 
 
 def test_the_hypotheses():

@@ -323,6 +323,7 @@ def test_every_row_has_a_value_for_every_fold_and_seed(done):
         )
         assert set(result["provenance"]) == {
             "configuration",
+            "patients",
             "seeds",
             "versions",
             "machine",

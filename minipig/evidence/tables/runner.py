@@ -127,9 +127,9 @@ def table_rows(experiment: Experiment, table: int) -> dict[str, dict[str, list[f
 def provenance(experiment: Experiment, *others: Experiment) -> dict:
     """Where the numbers come from: configuration, seeds, versions, machine, commit, seconds.
 
-    Configuration and seeds are those of the first, the seconds those of all experiments, by kind of
-    record; for samples they are those of the last time that some were drawn. The commit is that of
-    the table; each record names its own.
+    Configuration, seeds and patients (to learn from, in fold 0) are those of the first, the seconds
+    those of all experiments, by kind of record; for samples they are those of the last time that
+    some were drawn. The commit is that of the table; each record names its own.
     """
     p = experiment.protocol
     seconds: dict[str, float] = {}
@@ -142,6 +142,7 @@ def provenance(experiment: Experiment, *others: Experiment) -> dict:
     machine = {"threads": torch.get_num_threads(), "processor": platform.machine()}
     return dict(
         configuration=p.written(),
+        patients=len(set(experiment.folds[0].train.patients)),
         seeds={"data": p.seed, "segmenters": p.segmenter_seeds, "networks": networks},
         versions={"python": platform.python_version()} | versions,
         machine={"device": str(experiment.device)} | machine,

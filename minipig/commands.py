@@ -1,12 +1,15 @@
 """What each command of the command line does; running.py runs it, and explains its errors."""
 
 import argparse
+import json
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 
 from minipig.course.copy import write_course
+from minipig.course.files import data_samples
 from minipig.data.checks import check_counts, check_seed
 from minipig.data.files import claim_folder, files_in, write_json
 from minipig.data.layouts import LAYOUTS, Layout
@@ -21,6 +24,7 @@ from minipig.evidence.lab.runner import LAB, run_lab
 from minipig.evidence.lab.variants import enter
 from minipig.evidence.map.causes import run_causes
 from minipig.evidence.map.patients import run_map
+from minipig.evidence.map.place import place_text
 from minipig.evidence.novelty import measure_novelty
 from minipig.evidence.tables.protocol import Protocol
 from minipig.evidence.tables.runner import run_table
@@ -163,7 +167,12 @@ def table(args: argparse.Namespace, device: torch.device) -> list[Path]:
     settings.pop("folds", None)  # the option says which folds, the protocol how many
     protocol = Protocol(**settings)
     number = int(args.command[-1])
-    run_table(number, protocol, out, args.work or out / "work", device, args.folds, args.rows)
+    work = args.work or out / "work"
+    result = run_table(number, protocol, out, work, device, args.folds, args.rows)
+    if number == 2 and not protocol.phantom:
+        with suppress(FileNotFoundError):  # minipig was installed without its course
+            known = json.loads(data_samples("results/map/map.json").read_text())["dice"]
+            print(place_text(known, result["provenance"]["patients"]))
     print(f"written to {out}/{args.command}.json")
     return [out]
 

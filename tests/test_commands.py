@@ -772,9 +772,15 @@ def test_an_interrupted_command_says_how_to_resume(tmp_path, monkeypatch, capsys
 
 def test_the_table_commands_pass_their_options_on(tmp_path, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(commands, "run_table", lambda *arguments: calls.append(arguments))
+
+    def run_table(*arguments):
+        calls.append(arguments)
+        return {"provenance": {"patients": 80}}
+
+    monkeypatch.setattr(commands, "run_table", run_table)
     options = "--folds 0 3 --rows PIG joint --steps 7 --pairs 60 --schedule cosine".split()
     assert run("table1", *options, "--out", tmp_path) == 0
+    assert "the map" not in capsys.readouterr().out
     options = ["--data", "somewhere/set", "--size", "24x32", "--work", tmp_path / "w"]
     assert run("table2", *options) == 0
     first, second = calls
@@ -787,7 +793,9 @@ def test_the_table_commands_pass_their_options_on(tmp_path, monkeypatch, capsys)
     place = str(Path("somewhere/set").resolve())  # one folder, however it is spelled
     assert protocol == Protocol(data=place, size=(24, 32))
     assert (out.as_posix(), work) == ("runs/tables/set", tmp_path / "w")
-    assert "written to runs/tables/set/table2.json" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "written to runs/tables/set/table2.json" in told
+    assert "drawn images of 100 patients; yours are 80:" in told
 
 
 @pytest.mark.parametrize(

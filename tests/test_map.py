@@ -20,6 +20,7 @@ from minipig.evidence.map.cells import BASES
 from minipig.evidence.map.design import GENERATORS, PATIENTS
 from minipig.evidence.map.figure import map_figure
 from minipig.evidence.map.patients import map_text, run_map
+from minipig.evidence.map.place import place_text
 from minipig.evidence.map.verdicts import gains, judged, verdict
 from minipig.evidence.methods import told
 from minipig.evidence.methods.batch import Batch
@@ -248,6 +249,30 @@ def test_the_best_rival_alone_decides():
     del values["ControlNet"]["10"]["34"]
     found = judged(values)["H6"]
     assert found["verdict"] == "undecided" and set(found["patients"]) == {"25"}
+
+
+@pytest.mark.parametrize("patients, count", [(9, 10), (70, 50), (71, 100), (400, 200)])
+def test_a_set_is_told_of_the_nearest_number_of_patients(patients, count):
+    gain = {n: n / 1e4 for n in PATIENTS}  # another at each number
+    values = made_up(real=0.5, classical=0.6, PIG=lambda n, s: 0.5 + gain[n], classical_PIG=0.58)
+    text = place_text(values, patients)
+    assert f"drawn images of {count} patients; yours are {patients}:" in text
+    words = [line.split() for line in text.splitlines()[1:4]]
+    assert {(source, base): float(mean) for source, _, base, mean, *_ in words} == {
+        ("classical", "real"): 10.0,
+        ("PIG", "real"): round(100 * gain[count], 1),
+        ("classical+PIG", "classical"): -2.0,
+    }
+
+
+def test_a_set_far_from_the_map_is_told_nothing():
+    values = made_up(real=0.5, classical=0.6, PIG=0.55, classical_PIG=0.58)
+    assert "none near your 401" in place_text(values, 401)
+    for count in (10, 25, 50, 200):
+        del values["PIG"][str(count)]["34"]  # a replica is missing
+    assert "knows 100 of patients, none near your 49" in place_text(values, 49)
+    assert "drawn images of 100" in place_text(values, 50)
+    assert "knows no number of patients" in place_text({}, 50)
 
 
 def test_the_figure_has_each_method_once():

@@ -142,7 +142,10 @@ def test_more_to_learn_from():
         bases = {"real": ()}.get(name, ("real",) if name == "classical" else ("real", "classical"))
         gains = [over(name, base) for base in bases] + [""] * (2 - len(bases))
         assert shown[label] == [spread([*found["dice"][name]["100"].values()]), *gains], label
-    assert found["hypotheses"]["H4"]["verdict"] in PAGE
+    assert f"H4 is {found['hypotheses']['H4']['verdict']}" in PAGE
+    for name in ("PIG", "classical"):
+        told = over(name, "real").replace("+", "").replace(" (", " points (")
+        assert told in README, told
 
 
 def test_the_hypotheses():

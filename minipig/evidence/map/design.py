@@ -77,7 +77,7 @@ def shorter(steps: int) -> str:
 
 
 def short_cells(seeds: tuple[int, ...] = SEEDS) -> dict[tuple[int, int, int], Cell]:
-    """Segmenters of few real pairs alone that stop earlier, by (patients, seed, steps)."""
+    """Segmenters of few real pairs alone that take fewer steps, by (patients, seed, steps)."""
     return {
         (count, seed, steps): Cell(
             f"patients_{count}_steps_{steps}",

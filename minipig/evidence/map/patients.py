@@ -1,7 +1,7 @@
 """`minipig map`: when do pairs pay? Gains in Dice by number of patients, for every method.
 
 OUT/seed_S/patients_N/fold_0.json  the records of a seed and N patients, for resuming;
-                                   patients_N_steps_M: of segmenters that stop after M steps
+                                   patients_N_steps_M: of segmenters that take M steps
 OUT/map.json                       {"dice": {source: {patients: {seed: ...}}}, "hypotheses",
                                    "provenance", "protocols": the settings by folder, of its
                                    last seed}

@@ -227,10 +227,15 @@ def test_phantoms_for_measuring_are_nobody_elses():
     assert all(len(HELD_OUT[f"table{use}"]) >= Protocol.folds for use in PER_FOLD)
     with pytest.raises(ValueError, match=r"seed 5101 is kept for testing \(table2-test\)"):
         Protocol(seed=5101)
-    with pytest.raises(ValueError, match="table2-fresh: the number must be from 0 to 99, not 100"):
+    with pytest.raises(ValueError, match="folds must be at most 100, not 101: so many"):
         Protocol(folds=101)
-    with pytest.raises(ValueError, match="table1-judge: the number must be from 0 to 99, not 100"):
+    with pytest.raises(ValueError, match="judge_seed must be at most 99, not 100: so many"):
         Protocol(judge_seed=100)
+    for own in (dict(replica=True), dict(others=4)):
+        with pytest.raises(ValueError, match="seed must be at most 99, not 100: so many"):
+            Protocol(seed=100, **own)
+    assert Protocol(folds=100, judge_seed=99, seed=100).folds == 100
+    assert len(HELD_OUT["generators"]) == len(HELD_OUT["map-fresh"]) == len(HELD_OUT["map-test"])
 
 
 def test_another_schedule_is_another_network_and_reaches_training_networks_and_sampling(

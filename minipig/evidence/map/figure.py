@@ -26,7 +26,7 @@ PANELS = {
 
 def map_figure(values: dict) -> Figure:
     """Two panels: gains over real pairs alone, and over classical augmentation; bars are 95 %."""
-    fig, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained", sharex=True)
+    fig, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained", sharex=True, sharey=True)
     for ax, (base, (title, sources)) in zip(axes, PANELS.items()):
         rows = gains(values, base, sources)
         for i, (source, row) in enumerate(rows.items()):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minipig.data.checks import check_choice, check_counts, check_seed, held_out
+from minipig.data.checks import HELD_OUT, check_choice, check_counts, check_seed
 from minipig.data.folder import PairFolder
 from minipig.data.pairs import Pairs, split
 from minipig.data.phantoms import phantoms
@@ -67,10 +67,17 @@ class Protocol:
         check_choice("schedule", self.schedule, SCHEDULES)
         if self.phantom:
             check_seed(self.seed)
-        held_out("table2-fresh", self.folds - 1)  # all raise if the held-out seeds do not suffice
-        held_out("map-test", self.seed if self.replica else 0)
-        held_out("generators", self.seed if self.others else 0)
-        held_out("table1-judge", self.judge_seed)
+        most = dict(
+            folds=len(HELD_OUT["table2-fresh"]), judge_seed=len(HELD_OUT["table1-judge"]) - 1
+        )
+        if self.replica or self.others:
+            most["seed"] = len(HELD_OUT["map-test"]) - 1
+        for name, high in most.items():
+            if getattr(self, name) > high:
+                given = f"{high}, not {getattr(self, name)}"
+                raise ValueError(
+                    f"{name} must be at most {given}: so many seeds are held out for it"
+                )
 
     def written(self) -> dict:
         """The settings as written into JSON files: of the data folder, only its name."""

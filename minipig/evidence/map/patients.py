@@ -53,6 +53,7 @@ def collected(made: dict[tuple, tuple[Cell, Experiment]]) -> dict[str, dict]:
 def map_text(values: dict) -> str:
     """Gains by number of patients, in points of Dice, then the hypotheses."""
     text = []
+    known = [count for count in PATIENTS if any(str(count) in row for row in values.values())]
     tables = {
         "over real": [
             (name, name, "real") for name in ("fresh", *CLASSICAL, *GENERATORS, *BENT_MASKS)
@@ -62,11 +63,11 @@ def map_text(values: dict) -> str:
         "beside the hypotheses": [(f"{name} over {base}", name, base) for name, base in COMPANIONS],
     }
     for title, rows in tables.items():
-        lines = [[f"{title}, by patients", *map(str, PATIENTS)]]
+        lines = [[f"{title}, by patients", *map(str, known)]]
         for label, source, base in rows:
             row = gains(values, base, (source,)).get(source, {})
             line = [label]
-            for count in PATIENTS:
+            for count in known:
                 seeds = len(difference(values, source, base, count))
                 told = points(*row[str(count)]) if seeds else ""
                 line.append(told + (f" [{seeds}]" if 0 < seeds < len(SEEDS) else ""))

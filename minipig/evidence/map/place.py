@@ -33,6 +33,7 @@ def place_text(values: dict, patients: int) -> str:
         [
             f"on the map (notebook 13), drawn images of {nearest} patients; yours are {patients}:",
             *columns(lines),
-            f"  in points of Dice, generators trained with {recipe}; real images gain less",
+            f"  in points of Dice, generators trained with {recipe}; on two sets of real images",
+            "  generators gained less (notebook 13)",
         ]
     )

@@ -360,7 +360,7 @@ def bench(sub: Parser) -> None:
     what = "instead, sample masks for given slices, and lesions in healthy slices"
     option(instead, "--completions", what, type=Path, metavar="RUN")
     number(sub, "-n", "pairs", shown="400 for each seed of --solvers, 100 for --completions")
-    number(sub, "--seeds", "number of seeds of --solvers", 3)
+    number(sub, "--seeds", "number of seeds of --solvers", shown="3")
     shown = "runs/{bench,solvers,completions}.json"
     option(sub, "--out", "report", shown=shown, type=Path, metavar="FILE")
     device(sub)

@@ -38,6 +38,7 @@ from minipig.training.speed import Speed, check_parts
 from minipig.worlds.verdict import BESIDE
 
 HOLDOUT = 0.1  # share of the patients that train keeps out
+MEASURED = ("novelty.json", "nearest.png", "agreement.json")  # of all pairs of a sample folder
 # what --quick chooses, unless an option says another
 QUICK = dict(preset="tiny", steps=270, synthetic=64, solver="quick", sampling_steps=15)
 
@@ -118,6 +119,13 @@ def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
     how = (steps, args.seed, device)
     pairs = sample_folder(out, pair, args.n, config.size, *how, args.batch, args.solver)
     if not figures_are_current(out, out):
+        measured = [name for name in MEASURED if (out / name).exists()]  # of fewer samples
+        for name in measured:
+            (out / name).unlink()
+        if "agreement.json" in measured and not args.agreement:
+            print(
+                "note: the agreement was of fewer samples, and is removed; give --agreement again"
+            )
         draw_figures(out, pair, pairs, *how, args.solver)
     print(f"figures: {out}/samples.png, {out}/figure_3.png, {out}/method.png")
     if args.film:
@@ -208,9 +216,15 @@ def bench(args: argparse.Namespace, device: torch.device) -> None:
     folder = out.with_suffix("")
     if folder == out or out.is_dir():
         raise ValueError(f"--out must be a file, such as {folder}.json, not {out}")
+    told = {"--quick": args.quick, "-n": args.n is not None, "--seeds": args.seeds is not None}
+    taken = {"bench": ["--quick"], "solvers": ["-n", "--seeds"], "completions": ["-n"]}[kind]
+    if idle := [name for name in told if told[name] and name not in taken]:
+        what = "the bench itself" if kind == "bench" else f"--{kind}"
+        raise ValueError(f"{' and '.join(idle)} means nothing for {what}; leave it out")
     n = args.n if args.n is not None else 400 if args.solvers else 100
+    seeds = args.seeds if args.seeds is not None else 3
     if args.solvers:
-        run_solvers(out, args.solvers, n, args.seeds, device, folder)
+        run_solvers(out, args.solvers, n, seeds, device, folder)
     elif args.completions:
         run_completions(out, args.completions, n, MASKS_A_SLICE, device, folder)
     else:

@@ -244,6 +244,17 @@ def test_agreement_is_measured_against_held_out_patients(trained, monkeypatch):
     )
 
 
+def test_what_was_measured_of_fewer_samples_is_removed(trained, monkeypatch, capsys):
+    monkeypatch.setattr(judge, "JUDGE_STEPS", 2)
+    sampled(trained, trained / "grown", "-n", 2, "--agreement")
+    sampled(trained, trained / "grown", "-n", 2)
+    assert (trained / "grown" / "agreement.json").exists()  # of the same samples
+    monkeypatch.setattr(commands, "measure_novelty", lambda *_: None)  # its data cannot be read
+    sampled(trained, trained / "grown", "-n", 3)
+    assert not any((trained / "grown" / name).exists() for name in commands.MEASURED)
+    assert "the agreement was of fewer samples, and is removed" in capsys.readouterr().out
+
+
 def test_sizes_that_are_not_square(tmp_path):
     options = "--preset tiny --steps 2 --batch 2 --pairs 8 --size 24x16 --holdout 0".split()
     assert run("train", *options, "--rule", "matched", "--out", tmp_path / "run") == 0
@@ -810,6 +821,19 @@ def test_the_bench_command_passes_its_options_on(tmp_path, monkeypatch, options,
     ((out, trained, count, *_, folder),) = calls
     assert (out, trained, count) == (tmp_path / "b.json", tmp_path / "run", n)
     assert folder == tmp_path / "b"
+
+
+@pytest.mark.parametrize(
+    "options, idle",
+    [
+        ("-n 5 --seeds 1", "-n and --seeds means nothing for the bench itself"),
+        ("--solvers RUN --quick", "--quick means nothing for --solvers"),
+        ("--completions RUN --seeds 5", "--seeds means nothing for --completions"),
+    ],
+)
+def test_the_bench_refuses_options_that_it_would_ignore(tmp_path, capsys, options, idle):
+    line = refused(capsys, "bench", *options.split(), "--out", tmp_path / "b.json")
+    assert f"{idle}; leave it out" in line
 
 
 def test_the_lab_command_passes_its_options_on(tmp_path, monkeypatch):

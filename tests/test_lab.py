@@ -166,6 +166,27 @@ def test_a_rule_for_other_steps_than_the_labs_is_refused(registries, tmp_path):
             run_lab(tmp_path / "lab.json", tmp_path, CPU, SMALL, names=["mine"], solver=solver)
 
 
+def test_the_exact_worlds_are_asked_before_any_training(registries, tmp_path, monkeypatch):
+    """Of a kind of `previous` without arguments, too; a rule that fails there costs no training."""
+
+    class Mine(Previous):
+        def __init__(self):
+            super().__init__()
+
+    def broken(self, pair):
+        raise KeyError("there is no such thing")
+
+    monkeypatch.setattr(lab, "STEPS", (2, 3))
+    enter("mine", Mine, version="1")
+    settings = (tmp_path / "lab.json", tmp_path, CPU, SMALL)
+    found = run_lab(*settings, names=["mine", "previous"], quick=True)["rows"]
+    assert found["mine"]["exact"] == found["previous"]["exact"]
+    monkeypatch.setattr(Mine, "train", broken)
+    monkeypatch.setattr(lab, "train_and_measure", lambda *_: pytest.fail("trained"))
+    with pytest.raises(KeyError):
+        run_lab(*settings, names=["mine"])
+
+
 # --- the ranking -----------------------------------------------------------------------------
 
 
@@ -312,7 +333,7 @@ def test_a_recorded_rule_that_is_not_shown_is_named(quick, registries, done, tmp
     for registry in (lab.RULES, VARIANTS):
         del registry["softened"]
     run_lab(tmp_path / "own.json", work, CPU, SMALL, seeds=[0], names=["clean"])
-    assert "not shown without their --rule: softened" in capsys.readouterr().out
+    assert "not shown, of no --rule of this run: softened" in capsys.readouterr().out
 
 
 def test_a_rule_with_a_schedule_of_its_module_is_ranked(registries, tmp_path, monkeypatch, capsys):

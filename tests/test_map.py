@@ -287,6 +287,15 @@ def test_the_figure_has_each_method_once():
     ]
 
 
+def test_the_figure_has_no_bar_where_a_replica_is_missing():
+    values = made_up(real=0.5, PIG=lambda n, s: 0.5 + s / 1e3)
+    del values["PIG"]["25"]["34"]
+    panel = map_figure(values).axes[0]
+    ((bars,),) = (line[2] for line in panel.containers)
+    ends = [len(segment) for segment in bars.get_segments()]  # points that are not NaN
+    assert ends == [0 if count == 25 else 2 for count in PATIENTS]
+
+
 def test_the_map_is_computed_part_by_part(tmp_path, monkeypatch, capsys):
     whole = patients.cells
 

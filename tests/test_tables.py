@@ -32,6 +32,7 @@ from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.gains import differences_figure, gains_figure
 from minipig.evidence.tables.hypotheses import (
     COMPARATORS,
+    DIRECTIONS,
     DISTANCES,
     INDEPENDENT,
     TESTED,
@@ -773,8 +774,12 @@ def test_replicas_are_read_as_folds_that_share_nothing(tmp_path):
         == pytest.approx(own)
         == gain(two, "real+PIG_2048", "real", parts=INDEPENDENT)[1:]
     )
-    (tmp_path / "seed_3" / "table2.json").unlink()
-    write_json(tmp_path / "seed_3" / "table2.json", {"rows": {"real": {"dice": [0.5, 0.5]}}})
+    path = tmp_path / "seed_3" / "table2.json"
+    rows = json.loads(path.read_text())["rows"]
+    write_json(path, {"rows": rows | {"real": {"dice": [0.5] * 4}}})  # two folds of this row
+    with pytest.raises(ValueError, match="differ in their rows, measures or number of folds"):
+        replicas(tmp_path)
+    write_json(path, {"rows": {"real": {"dice": [0.5, 0.5]}}})
     with pytest.raises(ValueError, match="the 6 files table2.json in .* differ in their rows"):
         replicas(tmp_path)
     with pytest.raises(ValueError, match="elsewhere has no experiments with a table1.json"):
@@ -888,7 +893,7 @@ def test_an_empty_table_says_what_it_waits_for():
 
 def test_every_measure_has_a_better_side_but_those_of_copying():
     assert set(DISTANCES) - set(metrics.BETTER) == {"nearer", "neighbour"}
-    assert set(TESTED) <= set(metrics.BETTER) and set(ranking.RANKED) <= set(metrics.BETTER)
+    assert {*TESTED, *DIRECTIONS, *ranking.RANKED} <= set(metrics.BETTER)
 
 
 def test_a_markdown_table_marks_the_best_that_a_method_reached_in_all_folds():

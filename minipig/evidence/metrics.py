@@ -12,7 +12,7 @@ from minipig.worlds.gaussian import wasserstein_2
 
 # of two values of a measure, the better is the higher (1) or the lower (-1)
 LOW = ("fd", "kd", "fd_lesion", "fd_plain", "fd_mirrored", "fd_spread")
-HIGH = ("agreement", "dice", "iou", "precision", "recall", "fresh_dice")
+HIGH = ("agreement", "dice", "iou", "precision", "recall", "fresh_dice", "coverage")
 BETTER = dict.fromkeys(LOW, -1) | dict.fromkeys(HIGH, 1)
 
 

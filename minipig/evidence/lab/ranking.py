@@ -57,7 +57,7 @@ def alone(experiment: Experiment, fold: Fold, source: str) -> dict:
     with records.making(*unit) as record:
         net = train_segmenter(pairs, training, experiment.device, checkpoint, label)
         record |= score_pairs(net, fresh_test(p))
-    checkpoint.unlink()
+    checkpoint.unlink(missing_ok=True)  # another process may have done it
     return record
 
 

@@ -60,6 +60,8 @@ def run_lab(
     experiment = Experiment(protocol, folder, work, device, methods, LAB_NETWORKS)
     if not quick or (folder / "config.json").exists():
         experiment.claim(solver=solver)
+    planned = names + list(trained_rows(experiment, solver))
+    exact, verdicts = exact_verdicts(planned, protocol.noise_schedule)  # fails before any training
     if not quick:
         todo = [(experiment.folds[k], name) for k in seeds for name in names]
         for fold, name in tqdm(todo, desc="training", unit="variant", disable=None):
@@ -67,17 +69,16 @@ def run_lab(
     rows = trained_rows(experiment, solver)
     draw_samples(experiment, experiment.folds[seeds[0]], rows, solver)
     known = [name for name in VARIANTS if name in rows or (name in names and name in RULES)]
-    exact, verdicts = exact_verdicts(known, protocol.noise_schedule)
     for name in known:
         rows[name] = exact.get(name, {}) | rows.get(name, {})
     result = {"rows": ranked(rows), "provenance": provenance(experiment) | {"solver": solver}}
-    result["verdicts"] = verdicts
+    result["verdicts"] = {name: verdicts[name] for name in known if name in verdicts}
     write_json(out, result)
     print(show(result["rows"]))
     units = {name for records in experiment.records for name in records.units}
     measured = {name.removeprefix("measure/") for name in units if name.startswith("measure/")}
     if left := sorted(name.split("@")[0] for name in measured - methods.keys()):
-        print(f"recorded, but not shown without their --rule: {', '.join(left)}")
+        print(f"recorded, but not shown, of no --rule of this run: {', '.join(left)}")
     print(f"exact: the share of pairs that is wrong after {STEPS[-1]} steps (total variation)")
     print("±: the standard error over seeds, whose folds share patients (so it is somewhat small);")
     print("below, the sampling error of an exact verdict")
@@ -133,7 +134,10 @@ def exact_verdicts(names: list[str], schedule: Schedule) -> tuple[dict, dict]:
     for name in tqdm(dict.fromkeys([*names, *BESIDE]), "exact worlds", disable=None, leave=False):
         kind = RULES.get(name)
         if kind and getattr(kind, "pixelwise", True):
-            rules = {S: kind(S) if issubclass(kind, Previous) else kind() for S in STEPS}
+            rules = {S: kind() for S in STEPS}
+            for S, rule in rules.items():
+                if isinstance(rule, Previous):
+                    rule.steps = S
             found[name] = {S: verdict(rule, S, schedule=schedule) for S, rule in rules.items()}
     last = {name: by_steps[STEPS[-1]] for name, by_steps in found.items()}
     others = {name: last[name] for name in BESIDE}

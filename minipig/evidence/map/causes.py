@@ -167,7 +167,7 @@ def run_causes(out: Path, work: Path, device: torch.device, seeds: list[int] | N
     Raises ValueError for an unknown seed.
     """
     check("--seeds", seeds, SEEDS)
-    compute(cells(tuple(seeds or SEEDS)), out, work, device)
+    compute("causes", cells(tuple(seeds or SEEDS)), out, work, device)
     with locked(out / "causes.json", wait=True):  # the last to write has read all records
         made = [(cell, cell.experiment(out, work, device)) for cell in cells()]
         rows = collected(made)
@@ -175,6 +175,6 @@ def run_causes(out: Path, work: Path, device: torch.device, seeds: list[int] | N
         result["provenance"] = provenance(*(experiment for _, experiment in made))
         result["protocols"] = {cell.name: cell.protocol.written() for cell, _ in made}
         write_json(out / "causes.json", result)
-    write_figure(out / "causes.png", effects_figure(result["effects"]))
+        write_figure(out / "causes.png", effects_figure(result["effects"]))
     print(effects_text(result["effects"]))
     return result

@@ -90,7 +90,7 @@ def quality(experiment: Experiment, fold: Fold, method: str) -> dict:
     return record
 
 
-def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> None:
+def compute(label: str, cells: list[Cell], out: Path, work: Path, device: torch.device) -> None:
     """Make the missing records of these cells. If it is interrupted, the same call goes on."""
     todo = []
     for cell in cells:
@@ -100,7 +100,7 @@ def compute(cells: list[Cell], out: Path, work: Path, device: torch.device) -> N
         for source, n in cell.rows:
             todo += [(segment, experiment, fold, source, n, seed) for seed in cell.seeds(source)]
         todo += [(quality, experiment, fold, method) for method in cell.judged]
-    for function, *arguments in tqdm(todo, "map", unit="record", disable=None):
+    for function, *arguments in tqdm(todo, label, unit="record", disable=None):
         function(*arguments)
 
 

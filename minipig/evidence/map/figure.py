@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from minipig.evidence.map.design import BESIDE, GENERATORS, PATIENTS
-from minipig.evidence.map.verdicts import gains
+from minipig.evidence.map.design import BESIDE, GENERATORS, PATIENTS, SEEDS
+from minipig.evidence.map.verdicts import difference, gains
 
 # marker, line, colour, label; readable without colour
 STYLES = {
@@ -25,7 +25,10 @@ PANELS = {
 
 
 def map_figure(values: dict) -> Figure:
-    """Two panels: gains over real pairs alone, and over classical augmentation; bars are 95 %."""
+    """Two panels: gains over real pairs alone, and over classical augmentation.
+
+    Bars are 95 %; where a replica is missing there is none.
+    """
     fig, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained", sharex=True, sharey=True)
     for ax, (base, (title, sources)) in zip(axes, PANELS.items()):
         rows = gains(values, base, sources)
@@ -38,7 +41,8 @@ def map_figure(values: dict) -> Figure:
             places = np.array(counts) * 1.03 ** (i - len(rows) / 2)
             width = 2.2 if name == "PIG" else 1.1
             style = dict(marker=marker, linestyle=line, color=colour, linewidth=width)
-            bars = np.stack([mean - low, high - mean])
+            whole = [len(difference(values, source, base, n)) == len(SEEDS) for n in counts]
+            bars = np.where(whole, np.stack([mean - low, high - mean]), np.nan)
             ax.errorbar(places, mean, bars, label=label, elinewidth=0.7, capsize=2, **style)
         ax.axhline(0, color="black", linewidth=0.8)
         ax.set(title=title, xlabel="patients with masks", ylabel="gain in Dice, points")

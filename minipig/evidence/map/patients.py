@@ -109,7 +109,7 @@ def run_map(
     if sources is not None:
         rows = [tuple(row for row in cell.rows if row[0] in sources) for cell in chosen]
         chosen = [replace(cell, rows=some) for cell, some in zip(chosen, rows) if some]
-    compute(chosen, out, work, device)
+    compute("map", chosen, out, work, device)
     with locked(out / "map.json", wait=True):  # the last to write has read all records
         whole = {(*key, None): cell for key, cell in cells().items()} | short_cells()
         made = {key: (cell, cell.experiment(out, work, device)) for key, cell in whole.items()}
@@ -118,6 +118,6 @@ def run_map(
         result["provenance"] = provenance(*(experiment for _, experiment in made.values()))
         result["protocols"] = {cell.name: cell.protocol.written() for cell, _ in made.values()}
         write_json(out / "map.json", result)
-    write_figure(out / "map.png", map_figure(dice))
+        write_figure(out / "map.png", map_figure(dice))
     print(map_text(dice))
     return result

@@ -29,16 +29,22 @@ HYPOTHESES = {
 def replicas(folder: Path) -> list[dict]:
     """The rows of Tables 1 and 2 of all experiments in `folder`, pooled as if they were folds.
 
-    Each experiment has its own data, networks and judge, so the values are INDEPENDENT. Raises
-    ValueError if there is none, or if their rows differ.
+    Each experiment has its own patients, networks and judge (phantoms for measuring are shared), so
+    of one fold each the values are INDEPENDENT. Raises ValueError if there is none, or if they
+    differ in their rows, measures or number of folds.
     """
     pooled = []
     for name in ("table1.json", "table2.json"):
         tables = [json.loads(path.read_text())["rows"] for path in sorted(folder.glob(f"*/{name}"))]
         if not tables:
             raise ValueError(f"{folder} has no experiments with a {name}")
-        if any(table.keys() != tables[0].keys() for table in tables):
-            raise ValueError(f"the {len(tables)} files {name} in {folder} differ in their rows")
+        sizes = [
+            {row: {key: len(v) for key, v in values.items()} for row, values in table.items()}
+            for table in tables
+        ]
+        if any(size != sizes[0] for size in sizes):
+            what = "rows, measures or number of folds"
+            raise ValueError(f"the {len(tables)} files {name} in {folder} differ in their {what}")
         rows = {}
         for row, first in tables[0].items():
             rows[row] = {key: [v for table in tables for v in table[row][key]] for key in first}

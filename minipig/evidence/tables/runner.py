@@ -5,8 +5,8 @@ RESULTS/table1.json  {"rows": {name: {"fd": [one a fold], "kd": ..., ...}}, "pro
 RESULTS/table2.json  the same with {"dice": [fold 0 seed 0, fold 0 seed 1, fold 1 seed 0, ...], ...}
                      in 0..1 on the fold's test patients, and "fresh_dice" on fresh phantoms
 RESULTS/gains.png    the gains of Table 2 over real pairs only, fold by fold
-RESULTS/samples.png  samples of every method whose samples are in WORK; nearest.png: with the
-                     nearest real ones
+RESULTS/samples.png  samples of every method, controls left out, whose samples are in WORK;
+                     nearest.png: with the nearest real ones
 """
 
 import json
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from minipig.data.files import write_figure, write_json
+from minipig.data.files import locked, write_figure, write_json
 from minipig.evidence.tables.drawing import SHOWN, sheets
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.gains import gains_figure
@@ -70,13 +70,14 @@ def run_table(
     for unit in tqdm(units, f"table {table}", unit="record", disable=None):
         (measure if table == 1 else segment)(experiment, *unit)
 
-    rows = table_rows(experiment, table)
-    result = {"rows": rows, "provenance": provenance(experiment)}
-    write_json(out / f"table{table}.json", result)
+    with locked(out / f"table{table}.json", wait=True):  # the last to write has read all records
+        rows = table_rows(experiment, table)
+        result = {"rows": rows, "provenance": provenance(experiment)}
+        write_json(out / f"table{table}.json", result)
+        if table == 2 and "real" in rows and len(rows) > 1:
+            figure = gains_figure(rows, protocol.segmenter_seeds, protocol.folds)
+            write_figure(out / "gains.png", figure)
     print(table_text(table, rows, protocol))
-    if table == 2 and "real" in rows and len(rows) > 1:
-        figure = gains_figure(rows, protocol.segmenter_seeds, protocol.folds)
-        write_figure(out / "gains.png", figure)
     other = out / "table1.json"
     if table == 2 and (sentences := verdict(rows, protocol)):
         print(sentences)

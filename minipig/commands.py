@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.extras.solvers import SOLVERS
 from minipig.training.config import SETTINGS, Config, check_room, load_data
 from minipig.training.film import write_film
-from minipig.training.run import load_pair, load_start, train_pair, weights_of
+from minipig.training.run import load_pair, load_start, quoted, train_pair, weights_of
 from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
 from minipig.training.speed import Speed, check_parts
 from minipig.worlds.verdict import BESIDE
@@ -97,7 +98,7 @@ def train(args: argparse.Namespace, device: torch.device) -> list[Path]:
     low = args.format and args.format == "bfloat16"
     speed = Speed(args.accumulate, args.compile, low, recompute=args.recompute or None)
     train_pair(out, config, pairs, device, speed, held_out, start)
-    print(f"next: minipig sample {out}")
+    print(f"next: minipig sample {quoted(out)}")
     return [out]
 
 
@@ -119,12 +120,12 @@ def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
     how = (steps, args.seed, device)
     pairs = sample_folder(out, pair, args.n, config.size, *how, args.batch, args.solver)
     if not figures_are_current(out, out):
-        measured = [name for name in MEASURED if (out / name).exists()]  # of fewer samples
+        measured = [name for name in MEASURED if (out / name).exists()]  # of other samples
         for name in measured:
             (out / name).unlink()
         if "agreement.json" in measured and not args.agreement:
             print(
-                "note: the agreement was of fewer samples, and is removed; give --agreement again"
+                "note: the agreement was of other samples, and is removed; give --agreement again"
             )
         draw_figures(out, pair, pairs, *how, args.solver)
     print(f"figures: {out}/samples.png, {out}/figure_3.png, {out}/method.png")
@@ -135,7 +136,8 @@ def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
     if found := measure_novelty(out, pairs, config, content):
         write_json(out / "novelty.json", found)
     if args.agreement:
-        judge, fresh = train_judge(config, device, args.run / "judge.ckpt", content=content)
+        place = args.run if os.access(args.run, os.W_OK) else out  # the run may be another user's
+        judge, fresh = train_judge(config, device, place / "judge.ckpt", content=content)
         write_json(out / "agreement.json", measure_agreement(judge, pairs, fresh))
     return [out, args.run]
 
@@ -152,7 +154,7 @@ def prepare_folder(args: argparse.Namespace, device: torch.device) -> None:
     layout = replace(known, **options)
     print(summary(prepare(args.src, args.out, layout), args.out))
     print(f"report: {args.out}/report.json; some pairs: {args.out}/contact.png")
-    print(f"next: minipig train --data {args.out}")
+    print(f"next: minipig train --data {quoted(args.out)}")
 
 
 def draw_phantoms(args: argparse.Namespace, device: torch.device) -> None:

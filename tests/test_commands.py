@@ -244,6 +244,13 @@ def test_agreement_is_measured_against_held_out_patients(trained, monkeypatch):
     )
 
 
+def test_the_judge_of_a_run_that_cannot_be_written_is_kept_with_the_samples(trained, monkeypatch):
+    monkeypatch.setattr(judge, "JUDGE_STEPS", 2)
+    monkeypatch.setattr(commands.os, "access", lambda path, mode: False)
+    sampled(trained, trained / "apart", "-n", 2, "--agreement")
+    assert (trained / "apart" / "judge.ckpt").exists()
+
+
 def test_what_was_measured_of_fewer_samples_is_removed(trained, monkeypatch, capsys):
     monkeypatch.setattr(judge, "JUDGE_STEPS", 2)
     sampled(trained, trained / "grown", "-n", 2, "--agreement")
@@ -252,7 +259,7 @@ def test_what_was_measured_of_fewer_samples_is_removed(trained, monkeypatch, cap
     monkeypatch.setattr(commands, "measure_novelty", lambda *_: None)  # its data cannot be read
     sampled(trained, trained / "grown", "-n", 3)
     assert not any((trained / "grown" / name).exists() for name in commands.MEASURED)
-    assert "the agreement was of fewer samples, and is removed" in capsys.readouterr().out
+    assert "the agreement was of other samples, and is removed" in capsys.readouterr().out
 
 
 def test_sizes_that_are_not_square(tmp_path):
@@ -667,11 +674,11 @@ def test_samples_are_not_compared_with_pairs_that_have_changed(tmp_path, capsys)
 
 
 def test_the_folder_one_is_in_gives_the_run_its_name(tmp_path, monkeypatch, capsys):
-    phantoms(8, (16, 16)).save(tmp_path / "mine")
-    monkeypatch.chdir(tmp_path / "mine")
+    phantoms(8, (16, 16)).save(tmp_path / "my scans")
+    monkeypatch.chdir(tmp_path / "my scans")
     assert run("train", "--data", ".", *TINY, "--holdout", 0) == 0
-    assert (tmp_path / "mine" / "runs" / "mine" / "pair.pt").exists()
-    assert "next: minipig sample runs/mine" in capsys.readouterr().out
+    assert (tmp_path / "my scans" / "runs" / "my scans" / "pair.pt").exists()
+    assert 'next: minipig sample "runs/my scans"' in capsys.readouterr().out
 
 
 def test_folders_of_others_are_left_alone(trained, folder, tmp_path, capsys):

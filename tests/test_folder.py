@@ -413,6 +413,10 @@ def test_a_marker_or_an_offset_does_not_hide_that_the_range_is_unused(tmp_path):
         write(tmp_path, name, image=image.astype(np.uint16))
     blank = np.full((12, 16), 200, np.uint8)
     write(tmp_path, "d.png", image=blank)  # has no range that could be unused
+    write(tmp_path, "e.png", image=blank)
+    assert len(set(PairFolder(tmp_path).known_by())) == 5  # blank ones are no copies
+    for part in ("images", "masks"):
+        (tmp_path / part / "e.png").unlink()
     note, blank = PairFolder(tmp_path).notes
     assert blank.startswith("1 of 4 images have one grey value")
     assert note.startswith("in 2 of 4 images nearly all pixels lie within 5.7% of the possible")

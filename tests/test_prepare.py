@@ -333,6 +333,38 @@ def test_a_missing_folder_is_named(tmp_path, capsys):
 # ---- SRC and DST are protected, and pairs are never mixed up
 
 
+def test_patients_that_were_corrected_by_hand_are_kept(bus_uclm, tmp_path, capsys):
+    dst = tmp_path / "dst"
+    line = ("prepare", bus_uclm, dst, "--layout", "bus-uclm")
+    assert run(*line) == 0
+    manifest = dst / "manifest.csv"
+    head, first, *rest = manifest.read_text().splitlines()
+    name, _, source = first.split(",")
+    corrected = "\n".join([head, f"{name},somebody,{source}", *rest, ""])
+    manifest.write_text(corrected)
+    assert run(*line) == 2
+    error = capsys.readouterr().err
+    assert f"gives {name} the patient somebody, SRC gives" in error and "new DST" in error
+    assert manifest.read_text() == corrected
+    manifest.unlink()
+    assert run(*line) == 0 and "somebody" not in manifest.read_text()
+
+
+def test_folders_that_cannot_be_read_are_told(bus_uclm, tmp_path, monkeypatch, capsys):
+    closed = bus_uclm / "closed"
+    closed.mkdir()
+    scan = os.scandir
+
+    def denied(path):
+        if os.fspath(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert run("prepare", bus_uclm, tmp_path / "dst", "--layout", "bus-uclm") == 0
+    assert f"note: 1 folders, such as {closed}, cannot be read" in capsys.readouterr().out
+
+
 def test_a_folder_with_what_a_killed_process_left_counts_as_empty(bus_uclm, tmp_path):
     left = tmp_path / "dst" / f".minipig-{'0' * 16}.part"
     left.parent.mkdir()
@@ -804,6 +836,16 @@ def test_repeated_and_empty_rows_capitals_and_absolute_paths_do_no_harm(listed, 
     assert run("prepare", link, dst, "--csv", table) == 0
     assert PairFolder(dst).patients == ["P0", "P0", "P1", "P1", "P2", "P2"]
     assert "left out" not in capsys.readouterr().out
+
+
+def test_a_file_elsewhere_is_not_called_a_link(listed, tmp_path, capsys):
+    root, table, dst = listed
+    other = tmp_path / "elsewhere" / "x5.png"
+    other.parent.mkdir()
+    other.write_bytes((root / "rois" / "x5.png").read_bytes())
+    table.write_text(table.read_text(encoding="utf-8-sig").replace("rois\\x5.png", str(other)))
+    assert run("prepare", root, dst, "--csv", table) == 0
+    assert "a file outside SRC; give a SRC that" in capsys.readouterr().out
 
 
 def test_rows_that_name_no_patient_are_told(listed, capsys):

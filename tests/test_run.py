@@ -354,6 +354,8 @@ def test_a_pair_of_another_version_is_refused(trained, tmp_path):
     (out / "pair.pt").write_bytes(b"")
     with pytest.raises(ValueError, match="pair.pt is unreadable"):
         load_pair(out)
+    train_pair(out, TINY, load_data(TINY)[0], CPU)  # as the first message says
+    load_pair(out)
 
 
 def test_weights_are_told_apart_by_their_hash(trained, cosine, tmp_path):

@@ -84,6 +84,22 @@ def test_pairs_that_were_removed_are_told(tmp_path, capsys):
     assert f"note: 1 pairs were removed from {tmp_path}: they are not" in capsys.readouterr().out
 
 
+def test_pairs_that_were_removed_with_their_rows_are_not_drawn_again(tmp_path, capsys):
+    """The last pairs stay, and so does a file whose name is no number."""
+    drawn(tmp_path, 5)
+    for part in ("images", "masks"):
+        (tmp_path / part / "synthetic_00001.png").unlink()
+        shutil.copy(
+            tmp_path / part / "synthetic_00002.png", tmp_path / part / "synthetic_00002_b.png"
+        )
+    manifest = tmp_path / "manifest.csv"
+    rows = [row for row in manifest.read_text().splitlines() if "00001" not in row]
+    manifest.write_text("\n".join([*rows, "synthetic_00002_b.png,own", ""]))
+    names = drawn(tmp_path, 3).names
+    assert names == [f"synthetic_{k}.png" for k in ("00000", "00002", "00002_b", "00003", "00004")]
+    assert drawn(tmp_path, 6).names == [*names, "synthetic_00005.png"]
+
+
 def test_an_interrupted_sampling_is_completed(tmp_path, monkeypatch):
     """Ctrl-C while the second batch is written: whole batches are kept, and the rest is drawn."""
     calls = []

@@ -43,7 +43,7 @@ def read_pair(
     if len(masks) > 1 and not layout.merge:
         raise Unusable(f"several masks; give --merge to join them{mirrored(layout)}")
     for part in (path, *masks):
-        if os.path.normpath(part).startswith(".."):
+        if os.path.isabs(part) or os.path.normpath(part).startswith(".."):
             raise Unusable("a file outside SRC; give a SRC that contains images and masks")
         if not (src / part).resolve().is_relative_to(src.resolve()):
             raise Unusable("a link to a file outside SRC; copy the file")

@@ -63,7 +63,8 @@ class PairFolder(Pairs):
             if size is None and images and image.shape != images[0].shape:
                 sizes = f"{by(image.shape)} but the first image is {by(images[0].shape)}"
                 raise ValueError(f"{path} is {sizes}; give size=(height, width)")
-            sources.append(hash_of(image))
+            blank = image.min() == image.max()  # is equal to other blank ones, and no copy of them
+            sources.append(f"blank {stem}" if blank else hash_of(image))
             images.append(fit_into(image, size, fill=image.min()))
             masks.append(fit_mask(mask, size))
             doubts.see(image, coloured, mask, masks[-1], [levels])
@@ -96,7 +97,7 @@ def _list_images(folder: Path) -> tuple[dict[str, Path], list[Path]]:
     found: dict[str, Path] = {}
     others = []
     # without hidden files: some archives leave files such as ._a.png
-    for path in sorted(folder.glob("[!.]*")):
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if path.suffix.lower() not in SUFFIXES:
             others.append(path)
         elif found.setdefault(one_form(path.stem), path) != path:

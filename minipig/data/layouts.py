@@ -27,7 +27,7 @@ class Layout:
     {folder} and {stem} are those of the image, {*} is the text that the first * in the file name of
     `images` stands for, {**} the folders that its ** stands for, and * finds several masks.
     patient: a regular expression, searched in the image's path; the patient is its first non-empty
-    group, or the match if it has no groups; None: each image is its own patient. Endings match in
+    group, or the match if it has no groups; None: see pair_table.find_patients. Endings match in
     small letters and in capitals. csv: instead of all this, a table, see pair_table.py; split: only
     its rows of this split.
 

@@ -3,7 +3,7 @@
 A `Layout` says where the images, masks and patients are. Pairs that cannot be used are left out,
 and the report says why. SRC is not changed; an interrupted command can be repeated.
 
-DST/images/NAME.png  grey, 8 bits, or 16 if the source has more or is made smaller
+DST/images/NAME.png  grey, 8 bits, or 16 if the source has more or is resized
 DST/masks/NAME.png   0 and 255
 DST/manifest.csv     name, patient, path of the image in SRC
 DST/report.json      pairs, patients, files left out by reason, mask areas, identical images
@@ -27,9 +27,10 @@ from minipig.data.files import claim_folder, files_in, write_figure, write_json,
 from minipig.data.heartbeat import watched
 from minipig.data.images import fit_into, fit_mask, read_image
 from minipig.data.layouts import Layout
-from minipig.data.manifest import identity
+from minipig.data.manifest import identity, one_form, rows_of
 from minipig.data.pair_table import find_pairs, find_patients
 from minipig.data.pairs import hash_of
+from minipig.data.tree import unreadable
 
 SHOWN = 32  # pairs on the contact sheet
 THUMBNAIL = (96, 96)
@@ -68,6 +69,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
             claim(src, dst, layout, expected)
             # an interrupted run must not leave pairs without their patients
             whose = [(names[path], patients[path], path) for path in patients]
+            keep_corrections(dst, {name: who for name, who, _ in whose})
             write_table(dst / "manifest.csv", [COLUMNS, *whose])
         name = names[path]
         write_values(dst / "images" / name, fit_into(image, layout.size, fill=image.min()))
@@ -97,7 +99,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
         "details": details,
         "mask_area": {"least": least, "median": median, "most": most},
         "identical": [group for group in copies.values() if len(group) > 1],
-        "notes": [*table.notes, *doubts.notes()],
+        "notes": [*unreadable(src), *table.notes, *doubts.notes()],
     }
     write_json(dst / "report.json", report)
     write_figure(dst / "contact.png", contact_sheet(dst, used))
@@ -154,6 +156,19 @@ def claim(src: Path, dst: Path, layout: Layout, names: set[str]) -> None:
         if path.name not in names:
             remedy = "remove it or give a new DST"
             raise ValueError(f"{path} does not come from {config['src']}; {remedy}")
+
+
+def keep_corrections(dst: Path, patients: dict[str, str]) -> None:
+    """Raise ValueError if the manifest of a finished `dst` gives an image another patient."""
+    manifest = dst / "manifest.csv"
+    if not manifest.exists() or not (dst / "report.json").exists():
+        return
+    theirs = {one_form(name): who.strip() for name, who in patients.items()}
+    for name, who in rows_of(manifest).items():
+        if theirs.get(name, who) != who:
+            problem = f"{manifest} gives {name} the patient {who}, SRC gives {theirs[name]}"
+            remedy = "to keep what was corrected by hand, give a new DST; else remove the manifest"
+            raise ValueError(f"{problem}; {remedy}")
 
 
 def reasons(left_out: dict[str, list[str]], details: dict[str, str]) -> list[str]:

@@ -17,6 +17,17 @@ def find(src: Path, wanted: str) -> list[str]:
     return sorted({os.path.normpath(path).replace(os.sep, "/") for path in found})
 
 
+def unreadable(src: Path) -> list[str]:
+    """A note on the folders under `src` that cannot be read, if there are any."""
+    errors: list[OSError] = []
+    for _ in os.walk(src, onerror=errors.append):
+        pass
+    if not errors:
+        return []
+    first = f"{len(errors)} folders, such as {errors[0].filename}, cannot be read"
+    return [f"{first}; what is in them is missing"]
+
+
 def folders_in(root: Path) -> str:
     """The names of some folders in a folder, for a message about one that is not there; or ""."""
     names = sorted(path.name for path in root.glob("[!.]*") if path.is_dir())

@@ -1,6 +1,7 @@
 """Other solvers of Algorithm 2: second order, corrections, and other grids of levels.
 
-Each is a generator with the arguments of `sampler.walk`, and shows a guide rule the same states.
+Each is a generator with the arguments of `sampler.walk` (`corrected`: with more noise), and shows
+a guide rule the same states.
 """
 
 from typing import Callable, Iterator

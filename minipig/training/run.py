@@ -10,7 +10,7 @@ RUN/pair.pt       the averaged weights of both networks, in half precision: what
 
 import hashlib
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Iterator
@@ -64,8 +64,9 @@ def train_pair(
     if first:
         versioned = {"rule_version": version} if version else {}
         remedy = "--out"
-        if (folder / "pair.pt").exists() and load_start(folder).fits(config):
-            remedy = f"--out, or go on from this run: --from {folder} and another --out"
+        with suppress(OSError, ValueError):  # no finished run that could be read
+            if load_start(folder).fits(config):
+                remedy = f"--out, or go on from this run: --from {quoted(folder)} and another --out"
         claim_folder(folder, asdict(config) | versioned, remedy, OLDER, content)
     wait_for_all()
     learnt = with_deformed(pairs, config.deformed, config.seed, None)
@@ -233,12 +234,17 @@ def load_start(folder: Path | str) -> Start:
     return Start(folder, config, nets, rule_version, seen, unseen, content)
 
 
+def quoted(path: Path) -> str:
+    """A path as in a command line of any system."""
+    return f'"{path}"' if " " in str(path) else str(path)
+
+
 def missing(folder: Path) -> str:
     """Why `folder` has no pair.pt, and what to do."""
     if (folder / "pair").is_dir():
         return f"{folder} is a demo's folder; give its run, {folder / 'pair'}"
     if not folder.exists():
-        return f"{folder} does not exist; train it first: minipig train --out {folder}"
+        return f"{folder} does not exist; train it first: minipig train --out {quoted(folder)}"
     if not (folder / "config.json").exists():
         return f"{folder} is not a run; give the folder of a training"
     return f"{folder} has not finished training, or is not a run; repeat its train command"

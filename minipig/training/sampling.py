@@ -1,5 +1,6 @@
 """Sample a pair model into a folder of PNG files, in the layout that training reads."""
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from minipig import plot
 from minipig.data.files import locked, write_figure
 from minipig.data.folder import PairFolder
 from minipig.data.heartbeat import Heartbeat
+from minipig.data.manifest import rows_of
 from minipig.data.pairs import Pairs
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel, State, sample
@@ -30,14 +32,15 @@ def sample_folder(
     batch: int = 64,
     solver: str = "ddim",
 ) -> Pairs:
-    """Sample pairs into `folder`, batch by batch, until it holds n; return all that it holds.
+    """Sample the pairs 0 to n - 1 into `folder`, batch by batch; return all that it holds.
 
-    Raises ValueError if another process samples into it.
+    It goes on after the last number in its manifest. Raises ValueError if another process samples
+    into it.
     """
     manifest = folder / "manifest.csv"
     with locked(manifest):
-        # always a whole file
-        done = len(manifest.read_text().splitlines()) - 1 if manifest.exists() else 0
+        listed = rows_of(manifest) if manifest.exists() else {}  # always a whole file
+        done = max(map(number_of, listed), default=-1) + 1
         heartbeat = Heartbeat("sampling", unit="pair")
         heartbeat.step(done, n, {})  # starts its clock
         with tqdm(total=n, initial=done, desc="sampling pairs", disable=None, leave=False) as bar:
@@ -60,7 +63,7 @@ def sample_folder(
                 done += len(masks)
         for kind in ("images", "masks"):  # of a batch that was not finished
             for path in (folder / kind).glob("synthetic_*.png"):
-                if int(path.stem.removeprefix("synthetic_")) >= done:
+                if number_of(path.name) >= done:
                     path.unlink()
     pairs = PairFolder(folder)
     if (removed := done - len(pairs)) > 0:
@@ -69,6 +72,12 @@ def sample_folder(
     share = pairs.masks.float().mean()
     print(f"{folder}: {len(pairs)} pairs, lesions cover {share:.1%} of the pixels")
     return pairs
+
+
+def number_of(name: str) -> int:
+    """The number of a sampled pair by its file name; -1 of any other name."""
+    found = re.fullmatch(r"synthetic_(\d{5,})\.png", name)
+    return int(found[1]) if found else -1
 
 
 def first_states(
@@ -88,10 +97,11 @@ def first_states(
 
 
 def figures_are_current(out: Path, folder: Path) -> bool:
-    """Whether `out` has all figures, drawn after the last pair of `folder` was sampled."""
-    sampled = (folder / "manifest.csv").stat().st_mtime_ns
+    """Whether `out` has all figures, drawn after a pair of `folder` was last added or removed."""
+    parts = [folder / name for name in ("manifest.csv", "images", "masks")]
+    changed = max(path.stat().st_mtime_ns for path in parts)
     figures = [out / name for name in ("figure_3.png", "method.png", "samples.png")]
-    return all(path.exists() and path.stat().st_mtime_ns > sampled for path in figures)
+    return all(path.exists() and path.stat().st_mtime_ns > changed for path in figures)
 
 
 @torch.no_grad()

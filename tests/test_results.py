@@ -6,6 +6,7 @@ from math import inf
 from pathlib import Path
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from minipig.evidence.map.verdicts import difference
@@ -127,22 +128,27 @@ def test_the_tables_on_phantoms():
         assert shown[label] == cells, label
 
 
-def test_more_to_learn_from():
+@pytest.mark.parametrize("patients", [25, 100])
+def test_more_to_learn_from(patients):
     found = load("map/map.json")
     names = {"(real only)": "real", "classical augmentation": "classical", "PIG": "PIG"}
     names |= {"classical and PIG": "classical+PIG"}
-    shown = table_below("2,048 pairs of | Dice")
+    if patients == 25:
+        names["twice as many classical"] = "classical-more"
+    shown = table_below(f"2,048 pairs of, {patients} patients | Dice")
     assert set(shown) == set(names)
 
     def over(name: str, base: str) -> str:
-        change = difference(found["dice"], name, base, 100)
+        change = difference(found["dice"], name, base, patients)
         return signed(*(100 * value for value in (change.mean(), *interval(change, parts=inf))))
 
     for label, name in names.items():
         bases = {"real": ()}.get(name, ("real",) if name == "classical" else ("real", "classical"))
         gains = [over(name, base) for base in bases] + [""] * (2 - len(bases))
-        assert shown[label] == [spread([*found["dice"][name]["100"].values()]), *gains], label
-    assert f"H4 is {found['hypotheses']['H4']['verdict']}" in PAGE
+        dice = [*found["dice"][name][str(patients)].values()]
+        assert shown[label] == [spread(dice), *gains], label
+    for name, judged in found["hypotheses"].items():
+        assert f"{name} is {judged['verdict']}" in PAGE
     for name in ("PIG", "classical"):
         told = over(name, "real").replace("+", "").replace(" (", " points (")
         assert told in README, told

@@ -241,8 +241,7 @@ def prepare(sub: Parser) -> None:
     option(sub, "--csv", what, metavar="FILE")
     option(sub, "--split", "only the rows of --csv with this split, such as train", metavar="NAME")
     what = r"patient in an image's path: '(P\d+)_'"
-    shown = "the layout's, or SRC/manifest.csv, or each image is one"
-    option(sub, "--patient", what, shown=shown, metavar="REGEX")
+    option(sub, "--patient", what, shown="as in SRC/manifest.csv", metavar="REGEX")
     number(sub, "--threshold", "pixels above N are lesion", shown="masks must have two values")
     what = "pixels of value N, or of one of 1,2, are lesion, of masks with several labels"
     number(sub, "--label", what, type=parse_labels)

@@ -222,7 +222,7 @@ def bench(args: argparse.Namespace, device: torch.device) -> None:
     taken = {"bench": ["--quick"], "solvers": ["-n", "--seeds"], "completions": ["-n"]}[kind]
     if idle := [name for name in told if told[name] and name not in taken]:
         what = "the bench itself" if kind == "bench" else f"--{kind}"
-        raise ValueError(f"{' and '.join(idle)} means nothing for {what}; leave it out")
+        raise ValueError(f"{what} has no use for {' and '.join(idle)}; leave that out")
     n = args.n if args.n is not None else 400 if args.solvers else 100
     seeds = args.seeds if args.seeds is not None else 3
     if args.solvers:

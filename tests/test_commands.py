@@ -833,14 +833,14 @@ def test_the_bench_command_passes_its_options_on(tmp_path, monkeypatch, options,
 @pytest.mark.parametrize(
     "options, idle",
     [
-        ("-n 5 --seeds 1", "-n and --seeds means nothing for the bench itself"),
-        ("--solvers RUN --quick", "--quick means nothing for --solvers"),
-        ("--completions RUN --seeds 5", "--seeds means nothing for --completions"),
+        ("-n 5 --seeds 1", "the bench itself has no use for -n and --seeds"),
+        ("--solvers RUN --quick", "--solvers has no use for --quick"),
+        ("--completions RUN --seeds 5", "--completions has no use for --seeds"),
     ],
 )
 def test_the_bench_refuses_options_that_it_would_ignore(tmp_path, capsys, options, idle):
     line = refused(capsys, "bench", *options.split(), "--out", tmp_path / "b.json")
-    assert f"{idle}; leave it out" in line
+    assert f"{idle}; leave that out" in line
 
 
 def test_the_lab_command_passes_its_options_on(tmp_path, monkeypatch):

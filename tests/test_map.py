@@ -255,18 +255,20 @@ def test_the_best_rival_alone_decides():
 def test_a_set_is_told_of_the_nearest_number_of_patients(patients, count):
     gain = {n: n / 1e4 for n in PATIENTS}  # another at each number
     values = made_up(real=0.5, classical=0.6, PIG=lambda n, s: 0.5 + gain[n], classical_PIG=0.58)
+    values |= made_up(**{"classical-more": 0.61})
     text = place_text(values, patients)
     assert f"drawn images of {count} patients; yours are {patients}:" in text
     words = [line.split() for line in text.splitlines()[1:4]]
     assert {(source, base): float(mean) for source, _, base, mean, *_ in words} == {
         ("classical", "real"): 10.0,
         ("PIG", "real"): round(100 * gain[count], 1),
-        ("classical+PIG", "classical"): -2.0,
+        ("classical+PIG", "classical-more"): -3.0,
     }
 
 
 def test_a_set_far_from_the_map_is_told_nothing():
     values = made_up(real=0.5, classical=0.6, PIG=0.55, classical_PIG=0.58)
+    values |= made_up(**{"classical-more": 0.61})
     assert "none near your 401" in place_text(values, 401)
     for count in (10, 25, 50, 200):
         del values["PIG"][str(count)]["34"]  # a replica is missing

@@ -702,6 +702,12 @@ def test_the_end_of_table_2_says_whether_pairs_help(gains, sure):
     lines = verdict(both, protocol).splitlines()
     assert lines[0] == text and len(lines) == 2
     assert f"of classical augmentation by {-100 * np.mean(gains):+.1f} points" in lines[1]
+    both |= {"real+classical-more_128": {"dice": [a + 0.01 for a in base]}}
+    assert verdict(both, protocol).splitlines()[:2] == lines
+    assert verdict(both, protocol).splitlines()[2] == (
+        "exchanged for half of 128 classical pairs, they change the Dice by -1.0 points"
+        " (95 % interval -1.0 to -1.0): they harm"
+    )
 
 
 def test_one_fold_does_not_say_how_sure_it_is_and_other_rows_say_nothing():

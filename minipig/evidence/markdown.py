@@ -29,6 +29,7 @@ NAMES = {
     "fresh": "fresh real",
     "training": "training pairs",
     "classical-more": "twice as many classical",
+    "classical-known": "all classical that generators learn from",
     "classical-upright": "classical, not mirrored",
     "SegGuidedDif-newmasks": "SegGuidedDif, new masks",
     "SegGuidedDif-bentmasks": "SegGuidedDif, deformed masks",

@@ -26,7 +26,9 @@ OLD_MASKS = ("SegGuidedDif", "ControlNet")  # rivals that are given training mas
 BENT_MASKS = tuple(f"{name}-bentmasks" for name in OLD_MASKS)  # and these deformed as well
 GENERATORS = (*OLD_MASKS, "SegGuidedDif-newmasks", "joint", "PIG")
 BESIDE = {f"classical+{name}": name for name in GENERATORS}
-CLASSICAL = ("classical", "classical-upright", "classical-more")
+# twice as many pairs, as of a generator and classical; all that the generators learn from
+LARGER = ("classical-more", "classical-known")
+CLASSICAL = ("classical", "classical-upright", *LARGER)
 SHORT = (100, 150)  # steps of further segmenters of few real pairs, which learn them by heart soon
 
 # written down before any of the map was computed:
@@ -47,6 +49,7 @@ COMPANIONS = (
     ("PIG", "classical"),
     ("classical+PIG", "classical-more"),
     ("PIG", "SegGuidedDif-newmasks"),
+    ("classical+PIG", "classical-known"),  # added when 25 patients and 100 were known
 )
 
 
@@ -61,7 +64,7 @@ def cells(
 ) -> dict[tuple[int, int], Cell]:
     """The experiments of the map by (number of patients, seed), seed after seed."""
     n = Protocol.synthetic
-    counts = {"real": 0, "classical-more": 2 * n}
+    counts = {"real": 0, "classical-more": 2 * n, "classical-known": RECIPE["deformed"]}
     sources = ("real", "fresh", *CLASSICAL, *GENERATORS, *BENT_MASKS, *BESIDE)
     rows = tuple((source, counts.get(source, n)) for source in sources)
     return {

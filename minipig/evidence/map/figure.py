@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from minipig.evidence.map.design import BESIDE, GENERATORS, PATIENTS, SEEDS
+from minipig.evidence.map.design import BESIDE, GENERATORS, LARGER, PATIENTS, SEEDS
 from minipig.evidence.map.verdicts import difference, gains
 
 # marker, line, colour, label; readable without colour
@@ -12,6 +12,7 @@ STYLES = {
     "fresh": ("", ":", "0.4", "as many more real pairs"),
     "classical": ("s", "--", "C1", "classical augmentation"),
     "classical-more": ("D", "--", "C1", "twice as much classical"),
+    "classical-known": ("P", ":", "C1", "all classical that generators learn from"),
     "SegGuidedDif": ("v", "-", "C2", "SegGuidedDif, old masks"),
     "ControlNet": ("^", "-", "C3", "ControlNet, old masks"),
     "SegGuidedDif-newmasks": ("<", "-", "C4", "SegGuidedDif, new masks"),
@@ -20,7 +21,7 @@ STYLES = {
 }
 PANELS = {
     "real": ("Added to real pairs", ("fresh", "classical", *GENERATORS)),
-    "classical": ("Added to classical augmentation", ("classical-more", *BESIDE)),
+    "classical": ("Added to classical augmentation", (*LARGER, *BESIDE)),
 }
 
 

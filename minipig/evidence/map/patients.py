@@ -22,6 +22,7 @@ from minipig.evidence.map.design import (
     CLASSICAL,
     COMPANIONS,
     GENERATORS,
+    LARGER,
     PATIENTS,
     SEEDS,
     SHORT,
@@ -58,7 +59,7 @@ def map_text(values: dict) -> str:
         "over real": [
             (name, name, "real") for name in ("fresh", *CLASSICAL, *GENERATORS, *BENT_MASKS)
         ],
-        "over classical": [(name, name, "classical") for name in ("classical-more", *BESIDE)],
+        "over classical": [(name, name, "classical") for name in (*LARGER, *BESIDE)],
         "shorter over real": [(name, name, "real") for name in map(shorter, SHORT)],
         "beside the hypotheses": [(f"{name} over {base}", name, base) for name, base in COMPANIONS],
     }

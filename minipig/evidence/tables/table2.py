@@ -70,15 +70,15 @@ def parts(source: str) -> tuple[str, list[str], str]:
 def more_pairs(experiment: Experiment, fold: Fold, source: str, n: int) -> Pairs:
     """The n pairs of a source: a method's samples, changed as CHANGES say, or one of these.
 
-    fresh: other phantoms; classical and classical-more: augmented pairs; classical-upright: without
-    mirroring.
+    fresh: other phantoms; classical, classical-more and classical-known: augmented pairs;
+    classical-upright: without mirroring.
     """
     p = experiment.protocol
     method, changes, _ = parts(source)
     if method == "fresh":
         own = ("map-fresh", p.seed) if p.replica else ("table2-fresh", fold.number)
         return phantoms(n, p.size, held_out(*own))
-    if method in ("classical", "classical-more"):
+    if method in ("classical", "classical-more", "classical-known"):
         return augment(fold.train, n, p.seed, p.mirror_axis)
     if method == "classical-upright":
         return augment(fold.train, n, p.seed, flip=None)

@@ -90,18 +90,20 @@ def cells_of(rows: dict, keys: Iterable[str], scale: float = 1, digits: int = 3)
 
 
 def verdict(rows: dict, protocol: Protocol) -> str:
-    """A sentence on PIG's pairs beside real pairs, and one beside classical augmentation."""
+    """Sentences on PIG's pairs: beside real pairs, and beside or for classical augmentation."""
     n = protocol.synthetic
     shared = ("dice", protocol.segmenter_seeds, protocol.folds)
     sentences = []
-    for row, base, beside in (
-        (f"real+PIG_{n}", "real", "real pairs alone"),
-        (f"real+classical+PIG_{n}", "real+classical", "classical augmentation"),
+    both, more = f"real+classical+PIG_{n}", f"real+classical-more_{2 * n}"
+    for row, base, what in (
+        (f"real+PIG_{n}", "real", f"{n} pairs of PIG change the Dice of real pairs alone"),
+        (both, "real+classical", f"{n} pairs of PIG change the Dice of classical augmentation"),
+        (both, more, f"exchanged for half of {2 * n} classical pairs, they change the Dice"),
     ):
         if row not in rows or base not in rows:
             continue
         mean, low, high = (100 * v for v in gain(rows, row, base, *shared))
-        change = f"{n} pairs of PIG change the Dice of {beside} by {mean:+.1f} points"
+        change = f"{what} by {mean:+.1f} points"
         if not np.isfinite(low):
             sentences.append(f"{change}; two folds or more are needed to say how sure that is")
             continue

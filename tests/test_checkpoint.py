@@ -273,21 +273,6 @@ def test_a_schedule_of_ones_own_is_resumed(tmp_path):
         train(path, SHORT, schedule=Schedule.of(Schedule.cosine(T=60).abar[1:]))
 
 
-def test_a_checkpoint_without_a_schedule_resumes_as_linear(tmp_path, short):
-    """As earlier versions wrote them."""
-    path = tmp_path / "net.ckpt"
-    steps = steps_of(path, SHORT)
-    while next(steps).step < 6:
-        pass
-    steps.close()
-    older = load_checkpoint(path, KEYS)
-    del older["schedule"]
-    save_checkpoint(path, older)
-    with pytest.raises(ValueError, match="net.ckpt .*linear.*, not .*cosine"):
-        train(path, SHORT, schedule=Schedule.cosine())
-    assert equal(train(path, SHORT).model.state_dict(), short[0].model.state_dict())
-
-
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_inside_an_update_waits_for_its_end(tmp_path, monkeypatch, sign):
     """The step that it interrupts is whole, and saved."""

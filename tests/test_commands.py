@@ -857,7 +857,7 @@ def test_the_lab_command_passes_its_options_on(tmp_path, monkeypatch):
 def test_tables_refuse_unknown_folds_rows_and_folders(tmp_path, capsys):
     out = tmp_path / "o"
     line = refused(capsys, "table2", "--folds", 5, "--out", out)
-    assert "folds run from 0 to 4, not 5" in line
+    assert "--folds cannot be 5; choose from 0, 1, 2, 3, 4" in line
     line = refused(capsys, "table2", "--rows", "PIG", "DDIM", "--out", out)
     assert "--rows cannot be DDIM; choose from real, fresh, classical, classical-upright" in line
     line = refused(capsys, "table1", "--data", tmp_path / "nothing", "--out", out)

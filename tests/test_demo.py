@@ -21,15 +21,6 @@ def same(a, b):
     return torch.equal(a.masks, b.masks) and torch.equal(a.images, b.images)
 
 
-def test_a_demo_of_an_earlier_version_is_resumed(tmp_path, steps):
-    """Its configuration lacks the settings that came since."""
-    config = asdict(SMALL)
-    del config["quick"], config["pair"]["keep"], config["pair"]["start"], config["pair"]["schedule"]
-    (tmp_path / "config.json").write_text(json.dumps({"config": config}))
-    run_demo(tmp_path, SMALL, CPU)
-    assert "metrics.json" in {path.name for path in tmp_path.iterdir()}
-
-
 @pytest.fixture
 def steps(monkeypatch):
     """What each step is given; none of them trains or samples."""

@@ -32,7 +32,6 @@ from minipig.seeds import SampleNoise, generator, seeded_network
 from minipig.training.loop import Training, fit
 from minipig.unet import PRESETS
 from minipig.worlds.gaussian import Gaussian
-from minipig.worlds.verdict import WORLDS, column
 
 SIZE, TINY, LINEAR = (16, 16), PRESETS["tiny"], Schedule.linear()
 
@@ -183,22 +182,6 @@ def test_two_times_are_drawn_apart_and_each_chain_hears_of_both():
     for t, s_ in ((pair.t, s.flip(0)), (pair.t.flip(0), s)):
         for before, after in zip(answers, net(pair.xt, t, ys, s_)):
             assert not torch.allclose(before[::2], after[::2], atol=1e-4)
-
-
-def test_two_times_give_a_slice_its_masks_by_their_true_law():
-    """With the ideal network of a world of one pixel, the share of masks is Bayes' rule's."""
-    world, n = WORLDS["binary"], 4000
-    for y0 in (-0.1, 0.0, 0.06, 0.15):  # 3 % to 87 %
-        slices = column(y0).expand(n, 1, 1, 1)
-
-        def ideal(xt, t, ys, s):
-            x0_hat = world.x0_hat(t, xt.double(), world.from_y(ys, s))
-            return LINEAR.eps(xt, t, x0_hat), None
-
-        walk = Batch(SampleNoise(0, range(n)), (1, 1), None, LINEAR, "ddim", steps=64)
-        share = (two_times.masks_for(ideal, slices, walk) > 0).double().mean().item()
-        true = world.posterior(world.from_y(slices[:1], 0))[0, 1].item()
-        assert share == pytest.approx(true, abs=0.03), y0
 
 
 def test_two_heads_are_a_guider_and_a_model_y_on_one_trunk():

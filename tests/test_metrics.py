@@ -1,16 +1,12 @@
 """Distances against closed forms and plain sums, copies, and the coverage of intervals."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
 
 from minipig.evidence.metrics import (
-    bootstrap_interval,
     directions,
-    distance_along,
     effective_dimension,
     frechet_distance,
     interval,
@@ -47,13 +43,6 @@ def test_directions_are_those_of_most_variance():
     assert np.allclose(np.abs(vectors.T @ turned), [[1, 0, 0], [0, 1, 0]], atol=1e-9)
     with pytest.raises(ValueError, match="there are 3 directions, not 4; give a smaller k"):
         directions(a, 4)
-
-
-def test_distances_along_directions_add_up_where_covariances_commute():
-    a, b = with_moments([3, -1], np.diag([4.0, 1.0])), with_moments([0, 0], np.diag([1.0, 9.0]))
-    apart = distance_along(a, b, directions(b, 2)[0])
-    assert np.allclose(apart, [1 + (3 - 1) ** 2, 9 + (2 - 1) ** 2])
-    assert apart.sum() == pytest.approx(frechet_distance(a, b))
 
 
 def test_frechet_distance_of_general_gaussians_by_the_matrix_root():
@@ -173,15 +162,3 @@ def test_interval_covers_where_students_own_does_not():
         0.95, abs=0.012
     )
     assert np.mean(np.abs(values.mean(1)) < half * values.std(1, ddof=1)) < 0.88
-
-
-def test_the_bootstrap_interval_covers_a_known_frechet_distance():
-    """Two features, N(0, I) and N((1, 0), 4 I): the true distance is 1 + 2 (2 - 1)^2 = 3."""
-    draw, covered = np.random.default_rng(4), []
-    reference = with_moments([0, 0], np.eye(2), n=5000)
-    for seed in range(40):
-        a = draw.normal(size=(300, 2)) * 2 + [1, 0]
-        distance = partial(frechet_distance, features_b=reference)
-        low, high = bootstrap_interval(distance, a, seed, times=99)
-        covered.append(low < 3 < high)
-    assert 0.85 <= np.mean(covered) <= 1

@@ -17,7 +17,7 @@ from minipig.sampler import sample
 from minipig.schedule import Schedule
 from minipig.training import config as run_config
 from minipig.training import curves, run
-from minipig.training.config import OLDER, Config, check_room, load_data, network
+from minipig.training.config import Config, check_room, load_data, network
 from minipig.training.curves import read_curves
 from minipig.training.run import load_pair, load_start, train_pair, weights_of
 from minipig.unet import PairedUNet
@@ -119,9 +119,6 @@ def test_networks_learn_from_deformed_pairs_as_well(trained, tmp_path, monkeypat
     assert [part.fingerprint() for part in learnt] == 2 * [expected.fingerprint()]
     start = load_start(tmp_path / "run")
     assert start.config == config and start.seen == set(pairs.known_by())
-    older = json.loads((trained / "config.json").read_text())["config"]
-    assert older.pop("deformed") == 0
-    assert Config(**OLDER | older).deformed == 0
 
 
 def test_deformed_pairs_that_do_not_fit_into_memory_are_refused(monkeypatch):
@@ -252,30 +249,6 @@ def test_a_cosine_run_trains_and_samples_on_the_cosine_schedule(cosine, trained)
     assert slices.abs().max() <= 1
     other, _ = load_pair(trained)
     assert not torch.equal(slices, next(sample(other, 2, (16, 16), steps=3))[1])
-
-
-def older(out):
-    """What a run of a version without other schedules looks like."""
-    content = json.loads((out / "config.json").read_text())
-    del content["config"]["schedule"]
-    (out / "config.json").write_text(json.dumps(content))
-    saved = load_checkpoint(out / "pair.pt", {"config"})
-    del saved["config"]["schedule"]
-    save_checkpoint(out / "pair.pt", saved)
-    for name in ("model_x.ckpt", "model_y.ckpt"):
-        saved = load_checkpoint(out / name, {"schedule"})
-        del saved["schedule"]
-        save_checkpoint(out / name, saved)
-
-
-def test_a_run_without_a_schedule_is_linear(trained, tmp_path):
-    out = copied(trained, tmp_path)
-    older(out)
-    pair, config = load_pair(out)
-    assert config == TINY and pair.schedule == Schedule.linear()
-    train_pair(out, TINY, load_data(TINY)[0], CPU)  # resumes, and has nothing to do
-    with pytest.raises(ValueError, match="schedule 'linear' there, 'cosine' here"):
-        train_pair(out, replace(TINY, schedule="cosine"), load_data(TINY)[0], CPU)
 
 
 @pytest.mark.parametrize("side", [32, 128])

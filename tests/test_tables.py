@@ -7,7 +7,6 @@ import runpy
 import shutil
 import subprocess
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot
@@ -72,10 +71,8 @@ SMALL = Protocol(
 
 @pytest.fixture(scope="module", autouse=True)
 def short_walks():
-    """Two steps each, and few resamples: what is tested here is the protocol, not its numbers."""
+    """Two steps each: what is tested here is the protocol, not its numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        quick = partial(metrics.bootstrap_interval, times=5)
-        patch.setattr(metrics, "bootstrap_interval", quick)
         for name, method in METHODS.items():
             patch.setitem(METHODS, name, replace(method, steps=2))
         yield
@@ -382,8 +379,6 @@ def test_values_are_in_the_order_of_folds_and_seeds(done):
             assert row["dice"][2 * fold + seed] == record["dice"]
             assert row["fresh_dice"][2 * fold + seed] == record["fresh"]["dice"]
         assert results[1]["rows"]["PIG"]["fd"][fold] == records["measure/PIG"]["fd"]
-        low, high = records["measure/PIG"]["fd_interval"]
-        assert low <= high
         assert (
             records["samples/PIG"]["drawn"] == 2 and records["samples/DDPM"]["drawn"] == 4
         )  # PIG's: 2, 2, and 2 more
@@ -468,7 +463,7 @@ def test_folds_done_apart_and_in_another_order_are_the_same(done, tmp_path):
     part = run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [1])
     assert part["rows"] == {}  # the table is over the folds 0, 1, ... that are there
     assert run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [0])["rows"] == results[2]["rows"]
-    with pytest.raises(ValueError, match="folds run from 0 to 1, not 2"):
+    with pytest.raises(ValueError, match="--folds cannot be 2; choose from 0, 1"):
         run_table(2, SMALL, tmp_path, tmp_path / "work", CPU, [2])
 
 

@@ -20,7 +20,7 @@ def phantoms(
     size: tuple[int, int] = (32, 32),
     seed: int = 0,
     healthy: bool = False,
-    slices: int | None = None,
+    slices: int = SLICES,
 ) -> Pairs:
     """Draw n pairs of `size` (height, width), SLICES of each patient (the last may have fewer).
 
@@ -32,7 +32,6 @@ def phantoms(
     if n < 1 or min(size) < 16:
         problem = f"not {n=}, size {size[0]}x{size[1]}"
         raise ValueError(f"phantoms need n >= 1 and sides of at least 16 pixels, {problem}")
-    slices = slices or SLICES
     drawn = []
     for p in range(-(-n // slices)):
         drawn += draw_patient(np.random.default_rng([seed, p]), size, healthy, slices)
@@ -43,10 +42,7 @@ def phantoms(
 
 
 def draw_patient(
-    rng: np.random.Generator,
-    size: tuple[int, int],
-    healthy: bool = False,
-    slices: int | None = None,
+    rng: np.random.Generator, size: tuple[int, int], healthy: bool = False, slices: int = SLICES
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Draw a patient's first slices as (mask bool, image in [-1, 1]), both (H, W)."""
     # u: distance from the chest wall; v: height above the centre; both in image widths

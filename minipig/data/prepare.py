@@ -151,7 +151,7 @@ def claim(src: Path, dst: Path, layout: Layout, names: set[str]) -> None:
         config[part] = config[part] and PurePosixPath(config[part]).as_posix()
     config["csv"] = layout.csv and str(Path(layout.csv).resolve())
     remedy = f"DST, or remove {dst} if only SRC or its table has moved"
-    claim_folder(dst, config, option=remedy, defaults=asdict(Layout()))
+    claim_folder(dst, config, option=remedy)
     for path in sorted([*dst.glob("images/*.png"), *dst.glob("masks/*.png")]):
         if path.name not in names:
             remedy = "remove it or give a new DST"

@@ -20,7 +20,7 @@ from minipig.extras.own_rules import find_rule
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel
 from minipig.segmentation import SCORES
-from minipig.training.config import OLDER, Config, load_data
+from minipig.training.config import Config, load_data
 from minipig.training.loop import Training
 from minipig.training.run import train_pair
 from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
@@ -59,7 +59,7 @@ def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
     Raises ValueError if `out` belongs to another configuration.
     """
     real, _ = load_data(demo.pair)  # 1. real pairs of mask and slice
-    claim_folder(out, asdict(demo), defaults={"quick": False, "pair": OLDER})
+    claim_folder(out, asdict(demo))
     with stopwatch(out / "seconds.json"):
         pair = train_pair(out / "pair", demo.pair, real, device)  # 2. train the guider and model_y
         synthetic = sample_pairs(out, demo, pair, device)  # 3. sample new pairs, Algorithm 2

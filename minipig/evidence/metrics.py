@@ -1,7 +1,5 @@
 """Distances and diversity of feature sets (used by tables/table1.py), copying, intervals."""
 
-from typing import Callable
-
 import numpy as np
 import torch
 from scipy import stats
@@ -51,17 +49,6 @@ def directions(features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"there are {features.shape[1]} directions, not {k}; give a smaller k")
     variances, vectors = np.linalg.eigh(np.atleast_2d(np.cov(features, rowvar=False)))
     return vectors[:, : -k - 1 : -1], np.maximum(variances[: -k - 1 : -1], 1e-12)
-
-
-def distance_along(
-    features_a: np.ndarray, features_b: np.ndarray, directions: np.ndarray
-) -> np.ndarray:
-    """The Fréchet distance of (N, D) and (M, D) along each direction alone: (D, k) -> (k,).
-
-    For all D directions at right angles their sum is at most the Fréchet distance.
-    """
-    a, b = (f @ directions for f in checked_features(features_a, features_b))
-    return (a.mean(0) - b.mean(0)) ** 2 + (a.std(0, ddof=1) - b.std(0, ddof=1)) ** 2
 
 
 def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
@@ -165,24 +152,3 @@ def interval(
     quantile = stats.t.ppf((1 + level) / 2, k - 1)
     half = quantile * folds.std(ddof=1) * np.sqrt(1 / k + 1 / ((parts or k) - 1))
     return float(folds.mean() - half), float(folds.mean() + half)
-
-
-def bootstrap_interval(
-    statistic: Callable, features: np.ndarray, seed: int, times: int = 200
-) -> tuple[float, float]:
-    """Basic 95 % bootstrap interval of statistic(features) over the rows of `features`.
-
-    The Fréchet distance of a resample is too large, since repeated rows look like a smaller set;
-    the percentile interval would lie above the estimate. The basic interval uses only how far the
-    resamples scatter, and lies a little below it. It does not include the scatter between
-    trainings.
-    """
-    found = stats.bootstrap(
-        (np.arange(len(features)),),
-        lambda rows: statistic(features[rows]),
-        n_resamples=times,
-        vectorized=False,
-        method="basic",
-        rng=np.random.default_rng(seed),
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)

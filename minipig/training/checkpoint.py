@@ -14,7 +14,8 @@ from minipig.training.devices import held_back, rank
 from minipig.training.loss_log import LossLog
 from minipig.training.speed import Speed
 
-KEYS = {"training", "data", "step", "losses", "model", "average", "optimiser"}
+KEYS = {"training", "data", "schedule", "step", "losses", "model", "average", "optimiser"}
+KEYS |= {"speed", "predict"}
 
 
 @dataclass
@@ -111,7 +112,7 @@ class Checkpoint:
             raise ValueError(message) from error
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress.step = self.saved = state["step"]
-        self.began_in = state.get("speed", {})  # older checkpoints lack it
+        self.began_in = state["speed"]
         self.progress.losses.extend(state["losses"])
         self.keep_buffers()
 
@@ -130,8 +131,8 @@ class Checkpoint:
     def check(self, state: dict) -> None:
         """Raise ValueError if the state is of other settings, pairs, schedule or prediction."""
         mine = getattr(self.progress.model, "predict", None)
-        if (saved := state.get("predict", mine)) != mine:  # older checkpoints do not say
-            problem = f"{self.path} is of a network that predicts {saved}, not {mine}"
+        if state["predict"] != mine:
+            problem = f"{self.path} is of a network that predicts {state['predict']}, not {mine}"
             raise ValueError(f"{problem}: use that, or another folder")
         theirs = state["training"]
         ours = self.training
@@ -144,10 +145,7 @@ class Checkpoint:
         if state["data"] != self.data:
             problem = f"{self.path} was made from other pairs than those given now"
             raise ValueError(f"{problem}; give the former, or another folder")
-        if "schedule" in state:
-            schedule = Schedule(state["schedule"]["beta"][1:], state["schedule"]["name"])
-        else:
-            schedule = Schedule.linear()  # older checkpoints do not name theirs
+        schedule = Schedule(state["schedule"]["beta"][1:], state["schedule"]["name"])
         if schedule != self.schedule:
             raise ValueError(
                 f"{self.path} was made on the schedule {schedule.name}, not {self.schedule.name}; "

@@ -93,7 +93,6 @@ def described(net: nn.Module, most: int, size: tuple[int, int]) -> str:
     name = " ".join([here["name"], *here.get("bfloat16", [])])
     weights = sum(w.numel() for w in net.parameters())
     step = f"{type(net).__name__} of {weights} weights, {most} pairs of {size[0]}x{size[1]}"
-    step += ", memory kept"  # trials of earlier versions, which gave it back, count no more
     return f"{name}, {here['threads']} threads, torch {here['torch']}: {step}"
 
 

@@ -21,8 +21,6 @@ SETTINGS = {
     "gpu": dict(size=(128, 128), steps=40_000, batch=32, rate=4e-4),
     "paper": dict(size=(512, 512), steps=186_000, batch=6, rate=2e-4),  # 128 epochs of 8,723 slices
 }
-# settings that runs of earlier versions do not name
-OLDER = {"schedule": "linear", "keep": "last", "start": "", "deformed": 0}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from minipig.guider import model_x_loss
 from minipig.rules import loss_of, trained_as
 from minipig.sampler import PairModel
 from minipig.training.choice import told
-from minipig.training.config import OLDER, Config, content_of, network
+from minipig.training.config import Config, content_of, network
 from minipig.training.curves import write_curves
 from minipig.training.devices import rank, wait_for_all
 from minipig.training.held_out import HeldOut, steps_between
@@ -67,7 +67,7 @@ def train_pair(
         with suppress(OSError, ValueError):  # no finished run that could be read
             if load_start(folder).fits(config):
                 remedy = f"--out, or go on from this run: --from {quoted(folder)} and another --out"
-        claim_folder(folder, asdict(config) | versioned, remedy, OLDER, content)
+        claim_folder(folder, asdict(config) | versioned, remedy, content=content)
     wait_for_all()
     learnt = with_deformed(pairs, config.deformed, config.seed, None)
     losses, points = {}, {}
@@ -222,7 +222,7 @@ def load_start(folder: Path | str) -> Start:
         raise FileNotFoundError(missing(folder))
     saved = load_checkpoint(path, {"config", "model_x", "model_y"})
     try:
-        config = Config(**OLDER | saved["config"])
+        config = Config(**saved["config"])
         nets = {name: network(config, config.seed) for name in ("model_x", "model_y")}
         for name, net in nets.items():
             net.load_state_dict(saved[name])

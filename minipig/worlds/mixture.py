@@ -167,20 +167,24 @@ class Mixture:
         g = g.to(y).reshape(len(yt), -1, NODES)
         shown = shown.reshape(-1, 1, 1)
 
-        left = (g - shown)[..., :-1]
-        right = (g - shown)[..., 1:]
-        constant = (left.abs() < 1e-9) & (right.abs() < 1e-9)
-        flat = F.pad((g[..., 1:] - g[..., :-1]).abs() < 1e-9, (1, 1), value=True)
-        jumps = flat[..., :-2] & flat[..., 2:]
-        crosses = (left * right <= 0) & ~constant & ~jumps
-        place = torch.where(crosses, left / (left - right), 0.5)
+        apart = g - shown
+        left, right = apart[..., :-1], apart[..., 1:]
+        equal = apart.abs() < 1e-9
+        constant = equal[..., :-1] & equal[..., 1:]
+        flat = F.pad((right - left).abs() < 1e-9, (1, 1), value=True)
+        crosses = (left * right <= 0) & ~constant & ~(flat[..., :-2] & flat[..., 2:])  # no jumps
+        at = crosses.nonzero(as_tuple=True)  # few
+        place = left[at] / (left[at] - right[at])
         at_nodes = torch.gradient(g, dim=2)[0]
-        slope = torch.lerp(at_nodes[..., :-1], at_nodes[..., 1:], place).abs()
-        density = (-torch.lerp(eps[:-1], eps[1:], place).square() / 2).exp()
-        passing = crosses / slope.clamp(min=1e-12)
-        often = torch.where(constant.any((1, 2), keepdim=True), constant.double(), passing)
+        slope = torch.lerp(at_nodes[..., :-1][at], at_nodes[..., 1:][at], place).abs()
+        where = torch.lerp(eps[at[2]], eps[at[2] + 1], place)
+        often = torch.zeros_like(left)
+        often[at] = (-where.square() / 2).exp() / slope.clamp(min=1e-12)
+        middle = (-((eps[:-1] + eps[1:]) / 2).square() / 2).exp()
+        given = constant.any((1, 2))
+        often[given] = constant[given] * middle
         likely = self.posterior(self.from_y(yt, t))
-        weight = likely * (often * density).sum(2)
+        weight = likely * often.sum(2)
         values = self.means.flatten()
         total = weight.sum(1)
         mean = weight @ values / total.clamp(min=1e-300)

@@ -5,9 +5,9 @@ majority's would be nearly empty where each mask is sure of another place.
 """
 
 import numpy as np
+from scipy import stats
 from torch import Tensor
 
-from minipig.evidence.metrics import bootstrap_interval
 from minipig.segmentation import scores
 
 BINS = np.linspace(0, 1, 11)  # of predicted probability
@@ -27,7 +27,9 @@ def dice_of(probability: Tensor, masks: Tensor) -> np.ndarray:
 
 def with_interval(values: np.ndarray) -> list[float]:
     """Mean and 95 % bootstrap interval over the images, each of another patient."""
-    return [float(values.mean()), *bootstrap_interval(np.mean, values, seed=0)]
+    how = dict(n_resamples=200, method="basic", rng=np.random.default_rng(0))
+    ends = stats.bootstrap((values,), np.mean, **how).confidence_interval
+    return [float(values.mean()), float(ends.low), float(ends.high)]
 
 
 def forecast(probability: Tensor, masks: Tensor, members: int | None = None) -> dict:

@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 
-from minipig.evidence.bench.worker import Row
 from minipig.extras.solvers import SOLVERS
 
 WALKS = [solver.steps for solver in SOLVERS.values()]  # two network calls in each step
@@ -38,11 +37,6 @@ def summarise(report: dict) -> None:
         str(row["pairs"]): row["peak_bytes"]
         for row in rows.values()
         if (row["what"], row["network"], row["size"], row["steps"]) == ("sample", "ours", 64, 2)
-    }
-    report["train_step_512"] = {
-        network: {key: row[key] for key in ("time_ratio", "memory_ratio")}
-        for network in ("ours", "ours-recomputing")
-        if (row := rows.get(Row("train", network).name, {})).get("time_ratio")
     }
 
 
@@ -105,7 +99,4 @@ def table(report: dict) -> str:
         lines.append(f"peak of sampling {n} pairs: {peak / 1e9:.2f} GB")
     lines += [f"exponent of {name}: {e:.2f}" for name, e in report["exponents"].items()]
     lines += [f"{name}: {why}" for name, why in (report["failed"] | report["left_out"]).items()]
-    for network, ratios in report["train_step_512"].items():
-        shown = f"time {ratios['time_ratio']:.2f}, memory {ratios['memory_ratio']:.2f}"
-        lines.append(f"a training step at 512x512, {network} / plain: {shown}")
     return "\n".join(lines)

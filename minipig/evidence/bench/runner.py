@@ -18,8 +18,6 @@ failed           {name: the last line that the process printed}
 left_out         {name: why}
 exponents        {"time: train ~ pixels": e, ...}, least squares in logs; memory above the base
 sampling_memory  {pairs: peak_bytes} at one batch size
-train_step_512   {"ours": {"time_ratio": ours / plain, "memory_ratio": ours / plain},
-                 "ours-recomputing": ...}, batch 1, preset `paper`
 """
 
 import json

@@ -24,11 +24,11 @@ from minipig.evidence.lab.variants import LAB_NETWORKS, VARIANTS, lab_methods
 from minipig.evidence.tables.drawing import SHOWN, sheet
 from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.protocol import Fold, Protocol
-from minipig.evidence.tables.runner import provenance
+from minipig.evidence.tables.runner import check, provenance
 from minipig.extras.solvers import SOLVERS
 from minipig.rules import RULES, Previous
 from minipig.schedule import Schedule
-from minipig.worlds.verdict import BESIDE, STEPS, WORLDS, beside, show_verdict, verdict
+from minipig.worlds.verdict import BESIDE, STEPS, WORLDS, beside, built_in, show_verdict, verdict
 
 # half of the tables' samples: each costs ten times as much, at 256 steps
 LAB = Protocol(measured=256)
@@ -47,14 +47,18 @@ def run_lab(
     """Make the missing records, write the ranking of all records to `out`, and print it.
 
     seeds: to work on now, default 0, 1, 2; names: variants to work on now, default all. quick: the
-    exact worlds alone. Raises ValueError for an unknown seed or variant, data other than phantoms,
-    an `out` without an ending, `previous` with another solver than DDIM, and a variant that samples
-    no lesion.
+    exact worlds alone. protocol: of phantoms. Raises ValueError for an unknown seed or variant, an
+    `out` without an ending, a rule for the steps of another solver, and a variant that samples no
+    lesion.
     """
     possible = [name for name in VARIANTS if solver == "ddim" or name != "previous"]
+    check("--rows", names, VARIANTS)
+    check("--seeds", seeds, range(protocol.folds))
     names = list(dict.fromkeys(names or possible))
     seeds = sorted(set([0, 1, 2] if seeds is None else seeds))
-    check(protocol, out, names, possible, seeds, solver)
+    check_rules(names, solver)
+    if not out.suffix:
+        raise ValueError(f"--out must be a file, such as {out}.json, not {out}")
     folder = out.with_suffix("")
     methods = lab_methods(solver, SOLVERS[solver].steps)
     experiment = Experiment(protocol, folder, work, device, methods, LAB_NETWORKS)
@@ -88,31 +92,13 @@ def run_lab(
     return result
 
 
-def check(
-    protocol: Protocol,
-    out: Path,
-    names: list[str],
-    possible: list[str],
-    seeds: list[int],
-    solver: str,
-) -> None:
-    """Raise ValueError for what run_lab cannot do."""
-    if unknown := ", ".join(sorted(set(names) - set(VARIANTS))):
-        raise ValueError(f"the lab has no {unknown}; choose from {', '.join(VARIANTS)}")
-    if not set(names) <= set(possible):
-        raise ValueError("previous is trained for the steps of ddim; use --solver ddim")
-    for name in set(names) & set(RULES) - {"previous"}:
+def check_rules(names: list[str], solver: str) -> None:
+    """Raise ValueError for a rule that is made for other steps than the lab's."""
+    for name in set(names) & set(RULES):
         steps = getattr(RULES[name](), "steps", None)  # of ddim
         if steps is not None and (solver, steps) != ("ddim", SOLVERS["ddim"].steps):
             told = f"{name} is for {steps} steps of ddim; the lab takes {SOLVERS[solver].steps}"
             raise ValueError(f"{told} of {solver}")
-    if not seeds or not set(seeds) <= set(range(protocol.folds)):
-        given = ", ".join(map(str, seeds)) or "none"
-        raise ValueError(f"seeds must be from 0 to {protocol.folds - 1}, not {given}")
-    if not protocol.phantom:
-        raise ValueError(f"the lab needs phantoms as data, not {protocol.data}")
-    if not out.suffix:
-        raise ValueError(f"--out must be a file, such as {out}.json, not {out}")
 
 
 def draw_samples(experiment: Experiment, fold: Fold, rows: dict, solver: str) -> None:
@@ -134,11 +120,15 @@ def exact_verdicts(names: list[str], schedule: Schedule) -> tuple[dict, dict]:
     for name in tqdm(dict.fromkeys([*names, *BESIDE]), "exact worlds", disable=None, leave=False):
         kind = RULES.get(name)
         if kind and getattr(kind, "pixelwise", True):
-            rules = {S: kind() for S in STEPS}
-            for S, rule in rules.items():
+            found[name] = {}
+            for S in STEPS:
+                if name in BESIDE and schedule == Schedule.linear():
+                    found[name][S] = built_in(name, S)  # computed once
+                    continue
+                rule = kind()
                 if isinstance(rule, Previous):
                     rule.steps = S
-            found[name] = {S: verdict(rule, S, schedule=schedule) for S, rule in rules.items()}
+                found[name][S] = verdict(rule, S, schedule=schedule)
     last = {name: by_steps[STEPS[-1]] for name, by_steps in found.items()}
     others = {name: last[name] for name in BESIDE}
     exact, verdicts = {}, {}

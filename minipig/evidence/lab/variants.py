@@ -10,6 +10,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
+from minipig.data.checks import check_choice
 from minipig.evidence.methods import joint, pig, registry, two_heads, two_times
 from minipig.evidence.methods.batch import Batch, signs
 from minipig.evidence.methods.registry import NETWORKS, PIG_CLEAN, Method, Network, paired
@@ -88,9 +89,7 @@ def enter(
     if not isinstance(rule, type):
         raise ValueError(f"{name} must be a class with the methods train and sample, not {rule!r}")
     if trained_as is not None:
-        if trained_as not in RULES:
-            known = ", ".join(RULES)
-            raise ValueError(f"unknown rule {trained_as}; trained_as can be {known}")
+        check_choice("rule", trained_as, RULES)
         if getattr(rule, "loss", None) is not getattr(RULES[trained_as], "loss", None):
             raise ValueError(f"{name} has its own loss and needs its own model_y: omit trained_as")
     make_rule(rule, f"{name}: {rule.__name__}")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minipig.evidence.methods.batch import Batch, absent, signs
+from minipig.evidence.methods import joint
+from minipig.evidence.methods.batch import Batch
 from minipig.guider import NoisyPair
 from minipig.unet import PairedUNet, time_embedding
 
@@ -45,18 +46,6 @@ def loss(net: TwoTimes, pair: NoisyPair) -> Tensor:
 
 def draw(net: TwoTimes, batch: Batch) -> tuple[Tensor, Tensor]:
     """Masks ±1 and slices in [-1, 1], (B, 1, H, W) each: both chains at equal levels."""
-
-    def joint(both: Tensor, t: Tensor, guide: Tensor) -> Tensor:
-        return torch.cat(net(both[:, :1], t, both[:, 1:], t), dim=1)
-
-    both = batch.walk(absent, joint, x_channels=0, y_channels=2).y0_hat
-    return signs(both[:, :1]), both[:, 1:]
-
-
-def masks_for(net: TwoTimes, slices: Tensor, batch: Batch) -> Tensor:
-    """Masks ±1 for given slices in [-1, 1], (B, 1, H, W) each: the slice stays at level 1."""
-
-    def mask_net(xt: Tensor, t: Tensor, guide: Tensor) -> Tensor:
-        return net(xt, t, slices, torch.ones_like(t))[0]
-
-    return signs(batch.walk(absent, mask_net, x_channels=0, y_channels=1).y0_hat)
+    return joint.draw(
+        lambda both, t, guide: torch.cat(net(both[:, :1], t, both[:, 1:], t), 1), batch
+    )

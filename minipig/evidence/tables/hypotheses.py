@@ -75,18 +75,18 @@ def gain(
 
 
 def hypotheses(
-    one: dict, two: dict, protocol: Protocol, parts: float | None = None, distance: str = "fd"
+    one: dict, two: dict, protocol: Protocol, parts: float | None = None
 ) -> dict[str, dict]:
     """Estimate, 95 % interval and verdict of each hypothesis, over its rows' common folds.
 
-    parts: of the data (default: the folds). distance: that of H1, which was written down for "fd".
+    parts: of the data (default: the folds).
     "holds": the estimate is within the bound; "decided": the whole interval is on one side of it.
     The best comparator is chosen by the values that PIG is compared with, which favours the
     comparator: the best of several is partly the luckiest. Raises ValueError if there is no common
     fold.
     """
     n, seeds, parts = protocol.synthetic, protocol.segmenter_seeds, parts or protocol.folds
-    pig, ddim = common_folds(one, ("PIG", "DDIM"), distance, seeds=1)
+    pig, ddim = common_folds(one, ("PIG", "DDIM"), "fd", seeds=1)
     mine = f"real+PIG_{n}"
     rivals = [f"real+{name}_{n}" for name in COMPARATORS]
     dice = dict(zip((mine, *rivals), common_folds(two, (mine, *rivals), "dice", seeds)))

@@ -46,10 +46,8 @@ def run_table(
     The table holds all that is recorded. Raises ValueError for an unknown fold or source, or if
     `out` belongs to another protocol.
     """
+    check("--folds", folds, range(protocol.folds))
     chosen = range(protocol.folds) if folds is None else folds
-    if not set(chosen) <= set(range(protocol.folds)):
-        given = ", ".join(map(str, chosen))
-        raise ValueError(f"folds run from 0 to {protocol.folds - 1}, not {given}")
     known = list(dict.fromkeys(source for source, *_ in plan(protocol, table, 0)))
     check("--rows", sources, known)
     asked, sources = sources or [], known if sources is None else sources

@@ -133,9 +133,8 @@ def feature_scales(experiment: Experiment) -> dict[str, np.ndarray]:
 def by_direction(experiment: Experiment, sets: dict[str, np.ndarray]) -> dict:
     """What a source's learnt features say by the main directions of the reference phantoms'.
 
-    dimension: the reference's effective dimension; spectrum: the first four directions' shares of
-    its variance; along: the source's distance along each of them; fd_spread: its distance where
-    the first SPREAD directions count alike; precision, recall and coverage there.
+    dimension: the reference's effective dimension; fd_spread: the source's distance where the first
+    SPREAD directions count alike; precision, recall and coverage there.
     """
     real = true_features(experiment, None)
     mirrored, truth = sets["fd_mirrored"], real["fd_mirrored"]
@@ -144,8 +143,6 @@ def by_direction(experiment: Experiment, sets: dict[str, np.ndarray]) -> dict:
     n = min(len(sets["fd"]), len(real["fd"]))
     return {
         "dimension": metrics.effective_dimension(truth),
-        "spectrum": (variances[:4] / truth.var(0, ddof=1).sum()).tolist(),
-        "along": metrics.distance_along(mirrored, truth, vectors[:, :4]).tolist(),
         "fd_spread": metrics.frechet_distance(mirrored @ scaled, truth @ scaled),
         **metrics.diversity(sets["fd"][:n] @ scaled, real["fd"][:n] @ scaled, k=min(5, n - 1)),
     }
@@ -166,11 +163,8 @@ def measure(experiment: Experiment, fold: Fold, source: str) -> dict:
     p = experiment.protocol
     unit = measure_unit(experiment, fold, source)
     records = experiment.records[fold.number]
-    before = records.find(*unit)
-    # older records have fewer values; they are completed while the samples are there
-    drawn = source not in experiment.methods or experiment.samples_path(fold, source).exists()
-    if before and ("fd_mirrored" in before or not p.phantom or not drawn):
-        return before
+    if record := records.find(*unit):
+        return record
     pairs = source_pairs(experiment, fold, source)
     copies = source == "training"
     known = None if p.phantom else fold  # the fold of the judge and of the true features
@@ -185,9 +179,7 @@ def measure(experiment: Experiment, fold: Fold, source: str) -> dict:
             values = values / scale
             record[name] = metrics.frechet_distance(values, real)
             if name == "fd":
-                distance = partial(metrics.frechet_distance, features_b=real)
                 record["kd"] = metrics.kernel_distance(values, real)
-                record["fd_interval"] = metrics.bootstrap_interval(distance, values, seed=0)
         images = (pairs.images, fold.train.images)
         if p.phantom and not copies:
             fresh = phantoms(len(fold.train), p.size, held_out("table1-unknown", fold.number))

@@ -39,7 +39,7 @@ def map_figure(values: dict) -> Figure:
             counts = [count for count in PATIENTS if str(count) in row]
             mean, low, high = 100 * np.array([row[str(count)] for count in counts]).T
             # beside each other, so that no bar hides another
-            places = np.array(counts) * 1.03 ** (i - len(rows) / 2)
+            places = np.array(counts) * 1.05 ** (i - (len(rows) - 1) / 2)
             width = 2.2 if name == "PIG" else 1.1
             style = dict(marker=marker, linestyle=line, color=colour, linewidth=width)
             whole = [len(difference(values, source, base, n)) == len(SEEDS) for n in counts]

@@ -52,7 +52,10 @@ def collected(made: dict[tuple, tuple[Cell, Experiment]]) -> dict[str, dict]:
 
 
 def map_text(values: dict) -> str:
-    """Gains by number of patients, in points of Dice, then the hypotheses."""
+    """Gains by number of patients, in points of Dice, then the hypotheses.
+
+    Where a replica is missing, their number stands in the place of an interval.
+    """
     text = []
     known = [count for count in PATIENTS if any(str(count) in row for row in values.values())]
     tables = {
@@ -71,7 +74,9 @@ def map_text(values: dict) -> str:
             for count in known:
                 seeds = len(difference(values, source, base, count))
                 told = points(*row[str(count)]) if seeds else ""
-                line.append(told + (f" [{seeds}]" if 0 < seeds < len(SEEDS) else ""))
+                if 0 < seeds < len(SEEDS):  # too few to say how sure
+                    told = f"{told.split()[0]} [{seeds}]"
+                line.append(told)
             if row:
                 lines.append(line)
         text += [*columns(lines), ""] if len(lines) > 1 else []

@@ -142,6 +142,8 @@ def test_another_solver_needs_another_file(quick, done):
     [
         (dict(names=["cleen"]), "--rows cannot be cleen; choose from .*clean, matched"),
         (dict(seeds=[3]), "--seeds cannot be 3; choose from 0, 1, 2"),
+        (dict(seeds=[]), "--seeds is empty; choose from 0 to 2"),
+        (dict(protocol=replace(SMALL, data="scans")), "the lab needs phantoms as data, not scans"),
         (dict(names=["previous"], solver="dpm++2m"), "previous is for 256 steps of ddim"),
         (dict(out=Path("lab")), "--out must be a file, such as lab.json, not lab"),
     ],

@@ -700,7 +700,7 @@ def test_the_end_of_table_2_says_whether_pairs_help(gains, sure):
     both |= {"real+classical-more_128": {"dice": [a + 0.01 for a in base]}}
     assert verdict(both, protocol).splitlines()[:2] == lines
     assert verdict(both, protocol).splitlines()[2] == (
-        "exchanged for half of 128 classical pairs, they change the Dice by -1.0 points"
+        "64 pairs of PIG for half of 128 classical ones change the Dice by -1.0 points"
         " (95 % interval -1.0 to -1.0): they harm"
     )
 

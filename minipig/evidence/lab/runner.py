@@ -47,9 +47,9 @@ def run_lab(
     """Make the missing records, write the ranking of all records to `out`, and print it.
 
     seeds: to work on now, default 0, 1, 2; names: variants to work on now, default all. quick: the
-    exact worlds alone. protocol: of phantoms. Raises ValueError for an unknown seed or variant, an
-    `out` without an ending, a rule for the steps of another solver, and a variant that samples no
-    lesion.
+    exact worlds alone. Raises ValueError for an unknown seed or variant, data other than phantoms,
+    an `out` without an ending, a rule for the steps of another solver, and a variant that samples
+    no lesion.
     """
     possible = [name for name in VARIANTS if solver == "ddim" or name != "previous"]
     check("--rows", names, VARIANTS)
@@ -57,6 +57,10 @@ def run_lab(
     names = list(dict.fromkeys(names or possible))
     seeds = sorted(set([0, 1, 2] if seeds is None else seeds))
     check_rules(names, solver)
+    if not seeds:
+        raise ValueError(f"--seeds is empty; choose from 0 to {protocol.folds - 1}")
+    if not protocol.phantom:
+        raise ValueError(f"the lab needs phantoms as data, not {protocol.data}")
     if not out.suffix:
         raise ValueError(f"--out must be a file, such as {out}.json, not {out}")
     folder = out.with_suffix("")

@@ -98,7 +98,7 @@ def verdict(rows: dict, protocol: Protocol) -> str:
     for row, base, what in (
         (f"real+PIG_{n}", "real", f"{n} pairs of PIG change the Dice of real pairs alone"),
         (both, "real+classical", f"{n} pairs of PIG change the Dice of classical augmentation"),
-        (both, more, f"exchanged for half of {2 * n} classical pairs, they change the Dice"),
+        (both, more, f"{n} pairs of PIG for half of {2 * n} classical ones change the Dice"),
     ):
         if row not in rows or base not in rows:
             continue

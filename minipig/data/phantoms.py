@@ -22,12 +22,12 @@ def phantoms(
     healthy: bool = False,
     slices: int = SLICES,
 ) -> Pairs:
-    """Draw n pairs of `size` (height, width), SLICES of each patient (the last may have fewer).
+    """Draw n pairs of `size` (height, width), `slices` of each patient (the last may have fewer).
 
     Patient p depends only on `seed` and p, so a larger n only appends pairs. healthy: draw the same
-    breasts, with the same noise, without the mass; the masks are empty. slices: how many of each
-    patient's, the first SLICES or fewer; with 1 the pairs are independent. Raises ValueError if
-    n < 1 or a side is below 16.
+    breasts, with the same noise, without the mass; the masks are empty. slices: fewer than SLICES
+    are the first of the SLICES; with 1 the pairs are independent. Raises ValueError if n < 1 or a
+    side is below 16.
     """
     if n < 1 or min(size) < 16:
         problem = f"not {n=}, size {size[0]}x{size[1]}"
@@ -71,7 +71,7 @@ def draw_patient(
     stretch, tilt = rng.uniform(1, 1.5), rng.uniform(0, np.pi)
 
     drawn = []
-    for z in rng.uniform(-0.7, 0.7, SLICES)[:slices]:  # height above the mass's centre, in radii
+    for z in rng.uniform(-0.7, 0.7, max(slices, SLICES))[:slices]:  # height, in radii
         tissue = np.cos(0.6 * z) * near + np.sin(0.6 * z) * far
         edge = mass_edge(u - mass_u, v - mass_v, radius * np.sqrt(1 - z**2), lobes, stretch, tilt)
         body = 1 / (1 + np.exp(np.clip(edge * width / 0.6, -50, 50)))  # soft over about a pixel

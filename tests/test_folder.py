@@ -490,6 +490,15 @@ def test_a_manifest_that_spells_a_name_otherwise_is_quoted(tmp_path, row):
         PairFolder(tmp_path)
 
 
+def test_a_manifest_row_without_a_patient_is_to_be_filled_in(tmp_path):
+    write(tmp_path)
+    (tmp_path / "manifest.csv").write_text("name,patient\na.png,\n")
+    with pytest.raises(
+        ValueError, match="names no patient for a.png; its row has no patient: fill"
+    ):
+        PairFolder(tmp_path)
+
+
 def test_an_interrupted_prepare_is_named_before_its_missing_masks(tmp_path):
     write(tmp_path)
     write(tmp_path, "b.png")

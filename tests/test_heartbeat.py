@@ -73,7 +73,15 @@ def test_there_are_none_in_a_terminal_or_a_notebook(log):
 
 
 @pytest.mark.parametrize(
-    "seconds, words", [(0, "0 s"), (89, "89 s"), (90, "1.5 min"), (4000, "67 min"), (9000, "2.5 h")]
+    "seconds, words",
+    [
+        (0, "0 s"),
+        (89, "89 s"),
+        (90, "1.5 min"),
+        (4000, "67 min"),
+        (9000, "2.5 h"),
+        (2664000, "740 h"),
+    ],
 )
 def test_durations_are_said_in_two_digits(seconds, words):
     assert in_words(seconds) == words

@@ -124,7 +124,7 @@ def load_checkpoint(path: Path, keys: set[str]) -> dict:
     """Read a checkpoint onto the CPU. Raises ValueError if it is damaged or lacks one of `keys`."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     # torch raises RuntimeError, UnpicklingError, EOFError, ... for damaged files
     except Exception as error:

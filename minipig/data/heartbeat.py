@@ -49,5 +49,5 @@ def in_words(seconds: float) -> str:
     """Seconds, minutes or hours, to two digits."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 1.5 * length:
-            return f"{seconds / length:.2g} {unit}"
+            return f"{float(f'{seconds / length:.2g}'):g} {unit}"
     return f"{seconds:.0f} s"

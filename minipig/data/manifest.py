@@ -36,9 +36,11 @@ def read_patients(root: Path, names: list[str]) -> tuple[list[str], list[str]]:
         return names, unread_tables(root)
     patient_of = rows_of(manifest)
     for name in names:
-        if not patient_of.get(one_form(name)):
+        if not patient_of.get(form := one_form(name)):
             remedy = f"add the row {name},PATIENT or remove the manifest"
-            if near := [other for other in patient_of if bare(other) == bare(name) != ""]:
+            if form in patient_of:
+                remedy = "its row has no patient: fill it in, or remove the manifest"
+            elif near := [other for other in patient_of if bare(other) == bare(name) != ""]:
                 remedy = f"it names {near[0]!r}: write names as the files are called"
             raise ValueError(f"{manifest} names no patient for {name}; {remedy}")
     notes = []

@@ -119,7 +119,7 @@ def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
     claim_folder(out, {"weights": weights_of(args.run)} | settings)
     how = (steps, args.seed, device)
     pairs = sample_folder(out, pair, args.n, config.size, *how, args.batch, args.solver)
-    if not figures_are_current(out, out):
+    if not figures_are_current(out, pairs):
         measured = [name for name in MEASURED if (out / name).exists()]  # of other samples
         for name in measured:
             (out / name).unlink()

@@ -256,6 +256,10 @@ def test_what_was_measured_of_fewer_samples_is_removed(trained, monkeypatch, cap
     sampled(trained, trained / "grown", "-n", 2, "--agreement")
     sampled(trained, trained / "grown", "-n", 2)
     assert (trained / "grown" / "agreement.json").exists()  # of the same samples
+    shutil.copytree(trained / "grown", trained / "copy", copy_function=shutil.copyfile)
+    os.utime(trained / "copy" / "manifest.csv")  # the last that was copied
+    sampled(trained, trained / "copy", "-n", 2)
+    assert (trained / "copy" / "agreement.json").exists()
     monkeypatch.setattr(commands, "measure_novelty", lambda *_: None)  # its data cannot be read
     sampled(trained, trained / "grown", "-n", 3)
     assert not any((trained / "grown" / name).exists() for name in commands.MEASURED)
@@ -458,6 +462,18 @@ def test_a_rule_in_a_file_is_trained_and_sampled(my_rule, tmp_path, capsys):
     assert "Mine has changed since" in refused(capsys, "sample", out, "-n", 2)
     line = refused(capsys, "sample", out, "-n", 2, "--rule", f"{my_rule}:Mine")
     assert "rule_version '" in line  # other samples are in that folder
+
+
+def test_a_rule_edited_while_it_is_trained_is_the_former_until_the_end(
+    my_rule, tmp_path, monkeypatch
+):
+    def edited(net, pair):
+        my_rule.write_text(OWN.replace("0.5", "0.25"))
+        return model_x_loss(net, pair)
+
+    monkeypatch.setattr(training_run, "model_x_loss", edited)
+    out = tmp_path / "run"
+    assert run("train", *TINY, "--pairs", 8, "--rule", f"{my_rule}:Mine", "--out", out) == 0
 
 
 @pytest.fixture

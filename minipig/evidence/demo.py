@@ -83,7 +83,7 @@ def sample_pairs(out: Path, demo: Demo, pair: PairModel, device: torch.device) -
     pairs = sample_folder(out / "synthetic", pair, *how, solver=demo.solver)
     # those that its rule is trained for, if it names them
     steps = getattr(find_rule(demo.pair.rule)(), "steps", FIGURE_STEPS)
-    if not figures_are_current(out, out / "synthetic"):
+    if not figures_are_current(out, pairs):
         draw_figures(out, pair, pairs, steps, seed, device)
     return pairs
 

@@ -22,7 +22,7 @@ from minipig.data.files import claim_folder, load_checkpoint, save_checkpoint
 from minipig.data.pairs import Pairs
 from minipig.extras.own_rules import find_rule, name_of, version_of
 from minipig.guider import model_x_loss
-from minipig.rules import loss_of, trained_as
+from minipig.rules import GuideRule, loss_of, trained_as
 from minipig.sampler import PairModel
 from minipig.training.choice import told
 from minipig.training.config import Config, content_of, network
@@ -53,14 +53,13 @@ def train_pair(
     they begin with, that of config.start. Prints one line for each network. Process 0 writes the
     files named above. Raises ValueError as `Start.refuse` does.
     """
-    rule = find_rule(config.rule)()
+    rule, version = find_rule(config.rule)(), version_of(config.rule)
     content = content_of(config, pairs, held_out)
     seen, unseen = set(pairs.known_by()), set(held_out.known_by() if held_out else ())
     if start is not None:
         start.refuse(pairs, held_out)
         seen, unseen = seen | start.seen, unseen | start.unseen
     first = rank()[0] == 0
-    version = version_of(config.rule)
     if first:
         versioned = {"rule_version": version} if version else {}
         remedy = "--out"
@@ -120,7 +119,7 @@ def train_pair(
         nets = {"model_x": guider, "model_y": model_y}
         Start(folder, config, nets, version, seen, unseen, content).save()
     wait_for_all()
-    return load_pair(folder, device)[0]
+    return assembled(load_start(folder), rule, device)  # the rule's file may be another by now
 
 
 def load_pair(
@@ -133,7 +132,6 @@ def load_pair(
     """
     start = load_start(folder)
     config = start.config
-    nets = list(start.networks.values())
     chosen = find_rule(rule or config.rule)()
     if not rule and version_of(config.rule) != start.rule_version:
         raise ValueError(
@@ -145,11 +143,17 @@ def load_pair(
             f"{folder} was trained with the rule {config.rule}; {rule} needs its own training: "
             f"repeat its train command with --rule {rule} and another --out"
         )
+    return assembled(start, chosen, device), config
+
+
+def assembled(start: "Start", rule: GuideRule, device: torch.device | str) -> PairModel:
+    """The networks of a finished run, ready to sample with `rule`."""
     keep_freed_memory()  # this and channels last: samples faster
+    nets = list(start.networks.values())
     for net in nets:
         net.to(device, memory_format=torch.channels_last)
         net.eval().requires_grad_(False)
-    return PairModel(*nets, config.noise_schedule, chosen), config
+    return PairModel(*nets, start.config.noise_schedule, rule)
 
 
 def weights_of(run: Path) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minipig import plot
-from minipig.data.files import locked, write_figure
+from minipig.data.files import locked, write_atomically, write_figure
 from minipig.data.folder import PairFolder
 from minipig.data.heartbeat import Heartbeat
 from minipig.data.manifest import rows_of
@@ -19,6 +19,8 @@ from minipig.data.pairs import Pairs
 from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel, State, sample
 from minipig.seeds import SampleNoise
+
+DRAWN = ".drawn"  # the fingerprint of the pairs whose figures a folder has
 
 
 def sample_folder(
@@ -96,12 +98,12 @@ def first_states(
     return SOLVERS[solver].walk(pair, x_T, y_T, SOLVERS[solver].levels(pair, steps))
 
 
-def figures_are_current(out: Path, folder: Path) -> bool:
-    """Whether `out` has all figures, drawn after a pair of `folder` was last added or removed."""
-    parts = [folder / name for name in ("manifest.csv", "images", "masks")]
-    changed = max(path.stat().st_mtime_ns for path in parts)
-    figures = [out / name for name in ("figure_3.png", "method.png", "samples.png")]
-    return all(path.exists() and path.stat().st_mtime_ns > changed for path in figures)
+def figures_are_current(out: Path, pairs: Pairs) -> bool:
+    """Whether `out` has all figures, and they are of these pairs."""
+    names = (DRAWN, "figure_3.png", "method.png", "samples.png")
+    return all((out / name).exists() for name in names) and (
+        (out / DRAWN).read_text() == pairs.fingerprint()
+    )
 
 
 @torch.no_grad()
@@ -132,3 +134,4 @@ def draw_figures(
     write_figure(out / "figure_3.png", plot.figure_3(seen(), at=quarters))
     write_figure(out / "method.png", plot.method_figure(columns))
     write_figure(out / "samples.png", plot.pair_grid(*pairs[:32], title="synthetic pairs"))
+    write_atomically(out / DRAWN, pairs.fingerprint().encode())

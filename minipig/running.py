@@ -97,14 +97,16 @@ def perform(args: argparse.Namespace) -> None:
 def explain(error: Exception, args: argparse.Namespace) -> str:
     """One line: what is wrong and what to do, as the package's own errors say; "" for a defect."""
     text = str(error)
-    if getattr(args, "compile", False) and "compiler" in text.lower():
+    failed = isinstance(error, RuntimeError)  # inside torch
+    if failed and getattr(args, "compile", False) and "compiler" in text.lower():
         return "--compile needs a C++ compiler (g++, or CXX); install one, or leave --compile out"
-    memory = re.search("out of memory|allocate memory", text)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and memory):
+    short = failed and re.search("out of memory|allocate memory", text)
+    if short or isinstance(error, MemoryError):
         remedies = {"train": "give --accumulate 2 or more", "sample": "give a lower --batch"}
-        remedy = remedies.get(args.command, "free memory, or use a larger machine")
+        larger = "free memory, or use a larger machine"  # else it was for data
+        remedy = remedies.get(args.command, larger) if short else larger
         return f"out of memory; {remedy}, and repeat the command"
-    if isinstance(error, RuntimeError):
+    if failed:
         return ""
     if isinstance(error, OSError) and error.errno is not None:  # a full disk, a read-only folder
         place = error.filename or getattr(args, "out", None) or "the output folder"

@@ -196,6 +196,15 @@ def test_what_is_given_is_kept(best, no_trial):
     assert decision(given) == given
 
 
+def test_it_is_tried_as_it_will_run(monkeypatch):
+    """Recomputing is asked for if memory is short: a trial without it would be killed."""
+    seen = []
+    monkeypatch.setattr(choice, "laid_out", lambda net, speed: seen.append(speed.recompute) or net)
+    for recompute in (True, None):
+        decision(Speed(recompute=recompute))
+    assert seen == [True] * 4 + [False] * 4
+
+
 def test_a_short_training_is_plain_and_nothing_is_tried(no_trial):
     no_trial()
     speed, seconds = decided(Speed(), tiny(), model_x_loss, PAIR, WORTH - 1)

@@ -891,6 +891,8 @@ def test_a_lack_of_memory_is_told_with_what_helps():
         error = torch.OutOfMemoryError("CUDA out of memory")
         line = explain(error, parser().parse_args(command.split()))
         assert line.startswith("out of memory; ") and remedy in line
+    line = explain(MemoryError(), parser().parse_args(["train"]))  # for data, not for a batch
+    assert "free memory" in line and "--accumulate" not in line
 
 
 def test_the_rule_previous_is_sampled_in_the_steps_it_is_trained_for(tmp_path, capsys):
@@ -927,6 +929,8 @@ def test_no_compiler_is_told_in_one_line(tmp_path, monkeypatch, capsys):
     assert "--compile needs a C++ compiler (g++, or CXX); install one, or leave --compile" in line
     with pytest.raises(RuntimeError, match="InvalidCxxCompiler"):  # else it is a defect
         run("train", *options)
+    line = refused(capsys, "train", "--compile", "--data", tmp_path / "compiler")
+    assert "compiler/images is not a folder" in line
 
 
 def test_a_stray_world_size_is_named(monkeypatch, capsys):
@@ -938,7 +942,7 @@ def test_a_stray_world_size_is_named(monkeypatch, capsys):
     )
 
 
-@pytest.mark.parametrize("value", ["", "abc", "2.5"])
+@pytest.mark.parametrize("value", ["", "abc", "2.5", "0"])
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "LOCAL_WORLD_SIZE"])
 def test_a_number_of_processes_that_is_none_is_named(monkeypatch, capsys, tmp_path, name, value):
     monkeypatch.setenv(name, value)

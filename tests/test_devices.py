@@ -95,7 +95,8 @@ def test_free_memory_is_shared_by_the_processes_of_a_machine(monkeypatch):
 
 
 def test_a_containers_own_limit_counts(monkeypatch):
-    files = {"memory.max": "3000", "memory.current": "1000", "meminfo": "MemAvailable:  900 kB"}
+    files = {"memory.max": "3000", "memory.current": "1600", "meminfo": "MemAvailable:  900 kB"}
+    files["memory.stat"] = "anon 900\nactive_file 200\ninactive_file 400\n"  # of files: given back
     monkeypatch.setattr(memory.Path, "read_text", lambda path: files[path.name])
     assert free_memory(torch.device("cpu")) == 2000
     files["memory.max"] = "max\n"

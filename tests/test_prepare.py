@@ -15,7 +15,7 @@ from test_folder import png, tiff
 from minipig.cli import main
 from minipig.data import prepare as module
 from minipig.data.folder import PairFolder
-from minipig.data.layouts import LAYOUTS, Layout, images_and_masks, of_first_star, patient_of
+from minipig.data.layouts import LAYOUTS, Layout, images_and_masks, of_first_star
 from minipig.data.pairs import groups
 from minipig.data.prepare import prepare, summary
 from minipig.data.tree import Tree, find
@@ -747,10 +747,6 @@ def test_the_search_lists_the_folder_once(tmp_path, monkeypatch, layout, image, 
     assert len(listed) < 20
 
 
-def test_a_patient_is_found_in_a_path_of_windows():
-    assert patient_of("SCANS\\P12\\a.tif", r"(P\d+)/") == "P12"
-
-
 # --- tables of pairs, labels, colours, sizes ---
 
 
@@ -909,6 +905,8 @@ def test_options_that_contradict_are_refused(listed, capsys, options, message):
     given = ("--images", PLAIN.images, "--masks", PLAIN.masks, "--split", "train")
     assert run("prepare", root, dst, *given) == 2
     assert "--split chooses rows of a table; give --csv" in capsys.readouterr().err
+    assert run("prepare", root, dst, "--images", root / "*.png", "--masks", PLAIN.masks) == 2
+    assert f"--images {root}/*.png is absolute; give it from {root} on" in capsys.readouterr().err
 
 
 def labelled(root, mode):
@@ -1194,6 +1192,11 @@ def test_patients_of_a_manifest_in_the_set_are_taken_over(tmp_path, capsys):
     assert run("prepare", root, tmp_path / "c", *everywhere) == 0
     said = capsys.readouterr().out
     assert "unknown patients" in said and "has one row for 0.png, and several images have" in said
+    (root / "manifest.csv").write_text(
+        "name,patient\n" + "".join(f"{k}.png,{k}.png\n" for k in "0123")
+    )
+    assert run("prepare", root, tmp_path / "d", *command) == 0
+    assert "4 pairs of unknown patients" in capsys.readouterr().out  # each image is its own
 
 
 @pytest.mark.parametrize("form", ("NFC", "NFD"))

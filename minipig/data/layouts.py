@@ -169,7 +169,7 @@ def patient_of(path: str, expression: str | None) -> str | None:
     """The patient in a path; None without an expression. Raises ValueError if there is none."""
     if expression is None:
         return None
-    match = re.search(expression, path.replace("\\", "/"))
+    match = re.search(expression, path)
     groups = (match.groups() or (match[0],)) if match else ()
     found = [group.strip() for group in groups if group and group.strip()]
     if not found:

@@ -10,6 +10,7 @@ DST/report.json      pairs, patients, files left out by reason, mask areas, iden
 DST/contact.png      some of the pairs
 """
 
+import os
 import re
 from collections import Counter, defaultdict
 from dataclasses import asdict
@@ -94,7 +95,7 @@ def prepare(src: Path, dst: Path, layout: Layout) -> dict:
     least, median, most = np.quantile(doubts.areas, (0, 0.5, 1)).tolist()
     report = {
         "pairs": len(rows),
-        "patients": len(people) if layout.patient or any(table.patients.values()) else None,
+        "patients": len(people) if any(who != name for name, who, _ in rows) else None,
         "left_out": dict(left_out),
         "details": details,
         "mask_area": {"least": least, "median": median, "most": most},
@@ -133,6 +134,9 @@ def check_arguments(src: Path, dst: Path, layout: Layout) -> None:
         raise ValueError("--threshold and --label both say what is lesion; give one of them")
     if layout.csv and (layout.images or layout.masks):
         raise ValueError("--csv says which images and masks; leave --images and --masks out")
+    for name in ("images", "masks"):
+        if os.path.isabs(value := getattr(layout, name)):
+            raise ValueError(f"--{name} {value} is absolute; give it from {src} on, without that")
     if layout.split and not layout.csv:
         raise ValueError("--split chooses rows of a table; give --csv")
     try:

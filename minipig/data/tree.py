@@ -53,7 +53,7 @@ class Tree:
         wanted = one_form(wanted)
         name = wanted.rpartition("/")[2]
         hidden = any(part.startswith(".") for part in wanted.split("/"))  # or outside `src`
-        if hidden or os.path.isabs(wanted) or "**" in name:
+        if hidden or "**" in name:
             return find(self.src, wanted)
         start, start_of_name = (as_letters(re.match(LETTERS, text)[0]) for text in (wanted, name))
         end = as_letters(re.search(f"{LETTERS}$", name)[0])[::-1]

@@ -58,7 +58,8 @@ def decided(
     if number == 0:
         device = next(net.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            seconds = tried(possible, net, loss, pair, most) if worth else {}
+            how = (net, loss, pair, most, bool(speed.recompute))
+            seconds = tried(possible, *how) if worth else {}
             works = {name: value for name, value in seconds.items() if value is not None}
             speed = replace(speed, **CANDIDATES[min(works, key=works.get, default=possible[0])])
             if speed.recompute is None:
@@ -70,17 +71,23 @@ def decided(
 
 
 def tried(
-    names: list[str], net: nn.Module, loss: Callable, pair: NoisyPair, most: int, again=False
+    names: list[str],
+    net: nn.Module,
+    loss: Callable,
+    pair: NoisyPair,
+    most: int,
+    recompute: bool = False,
+    again: bool = False,
 ) -> Seconds:
     """The seconds of a step with `most` pairs by these candidates: from the cache, or by a trial.
 
     again: try, even if the cache has them.
     """
-    key = described(net, most, pair.x0.shape[2:])
+    key = described(net, most, pair.x0.shape[2:]) + ", recomputing" * recompute
     seconds = kept_trials().get(key, {})
     # if all had failed, it was by the loss, or for memory that was short then
     if again or not set(names) <= seconds.keys() or not any(map(seconds.get, names)):
-        seconds = trial(names, net, loss, pair, most)
+        seconds = trial(names, net, loss, pair, most, recompute)
         with suppress(OSError), locked(cache(), wait=True):  # it may be impossible to write
             kept = kept_trials()
             write_json(cache(), kept | {key: kept.get(key, {}) | seconds})
@@ -112,10 +119,17 @@ def kept_trials() -> dict[str, Seconds]:
     return {}
 
 
-def trial(names: list[str], net: nn.Module, loss: Callable, pair: NoisyPair, most: int) -> Seconds:
+def trial(
+    names: list[str],
+    net: nn.Module,
+    loss: Callable,
+    pair: NoisyPair,
+    most: int,
+    recompute: bool = False,
+) -> Seconds:
     """Time forward and backward passes by each candidate, in turn, on copies of `net`."""
     device = next(net.parameters()).device
-    speeds = {name: Speed(**CANDIDATES[name]) for name in names}
+    speeds = {name: Speed(**CANDIDATES[name], recompute=recompute) for name in names}
     networks = {name: laid_out(copy.deepcopy(net), how).train() for name, how in speeds.items()}
 
     def seconds(name: str, rows: int) -> float | None:

@@ -30,6 +30,8 @@ def pick_device(name: str | None = None) -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         why = " (it has no float64, in which the schedule computes)" if name == "mps" else ""
         remedy = "give --device cpu, or leave the option out"
+        if several_processes() and torch.cuda.is_available():
+            remedy = f"start no more processes than GPUs, which are {torch.cuda.device_count()}"
         raise ValueError(f"device {name!r} cannot be used here{why}; {remedy}")
     return device
 
@@ -72,7 +74,7 @@ def several_processes() -> bool:
 def told_by_torchrun(variable: str) -> int:
     """A number of processes in the environment; 1 if there is none. Raises ValueError."""
     text = os.environ.get(variable, "1")
-    if not text.strip().isdecimal():
+    if not text.strip().isdecimal() or int(text) < 1:
         raise ValueError(f"{variable} is {text!r}, and no number of processes; unset it")
     return int(text)
 

@@ -41,7 +41,10 @@ def free_memory(device: torch.device) -> float:
         lines = Path("/proc/meminfo").read_text().splitlines()
         line = next(line for line in lines if line.startswith("MemAvailable"))
         free.append(1024 * int(line.split()[1]))
-    with suppress(OSError, ValueError):  # a container's own limit; "max" if it has none
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{w}").read_text() for w in ("max", "current"))
-        free.append(int(limit) - int(used))
+    with suppress(OSError, ValueError, KeyError):  # a container's own limit; "max" if it has none
+        names = ("max", "current", "stat")
+        limit, used, stat = (Path(f"/sys/fs/cgroup/memory.{name}").read_text() for name in names)
+        used_for = dict(line.split() for line in stat.splitlines())
+        files = int(used_for["active_file"]) + int(used_for["inactive_file"])  # copies; they yield
+        free.append(int(limit) - int(used) + files)
     return min(free) / told_by_torchrun("LOCAL_WORLD_SIZE")

@@ -242,7 +242,7 @@ def course(args: argparse.Namespace, device: torch.device) -> None:
             missing = error.name.partition(".")[0]
             what = f"--html needs {missing}; install it: pip install {missing}"
             raise ValueError(what) from error
-        print(f"{write_site(args.folder)} pages; open {args.folder / 'index.html'} in a browser")
+        print(f"{write_site(args.folder)} files; open {args.folder / 'index.html'} in a browser")
         return
     answers = args.solutions or not args.student
     written, kept = write_course(args.folder, args.student, answers)

@@ -74,3 +74,11 @@ def test_a_table_that_is_not_a_probability_is_named():
         ValueError, match=r"'x1 \| x0' must be >= 0 and sum to 1 over x1: sums 2 to 2"
     ):
         FiniteWorld(tables | {"x1 | x0": 2 * tables["x1 | x0"]})
+
+
+def test_a_variable_that_is_not_there_is_named():
+    world = FiniteWorld(random_tables(two_chains(1), dict(x=2, y=2), 0))
+    with pytest.raises(
+        ValueError, match="'x1 . x9' cannot be answered: this world has .*, and no x9"
+    ):
+        world.p("x1 | x9")

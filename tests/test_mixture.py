@@ -273,11 +273,24 @@ def test_an_invalid_training_guide_is_named():
 
 
 def test_the_levels_of_a_batch_must_be_equal():
-    pair = BINARY.pair(Matched())
-    with pytest.raises(
-        ValueError, match="the ideal model_y of a rule needs one t for a whole batch"
-    ):
-        pair.model_y(column(0.1, 0.2), torch.tensor([300, 301]), column(0.5, 0.5))
+    for guide, name in ((Matched(), "Matched"), ("previous", "previous")):
+        pair = BINARY.pair(guide, SCHEDULE.grid(1024))
+        with pytest.raises(
+            ValueError, match=f"the ideal model_y of {name} needs one t for a whole"
+        ):
+            pair.model_y(column(0.1, 0.2), torch.tensor([300, 301]), column(0.5, 0.5))
+    with pytest.raises(ValueError, match="the guide previous needs the grid of the walk"):
+        BINARY.pair("previous")
+
+
+@pytest.mark.parametrize("guide", ["matched", "one-way", Matched()])
+def test_guides_for_one_pixel_are_refused_for_more(guide):
+    levels = torch.tensor([[-1.0, -1.0], [1.0, -1.0]], dtype=torch.float64).reshape(2, 1, 1, 2)
+    pair = TrainingSet(levels, levels).pair(guide)
+    z, t = levels[:1], torch.tensor([300])
+    with pytest.raises(ValueError, match="for masks of 2 pixels only joint, clean, previous and"):
+        pair.model_y(z, t, z)
+    assert TrainingSet(levels, levels).pair("joint").model_y(z, t, z).shape == z.shape
 
 
 def test_dithering_is_exact_where_the_sign_is_not():

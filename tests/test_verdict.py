@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from minipig.rules import RULES, Clean, Dithered, Matched, Noisy, Sign
+from minipig.rules import RULES, Clean, Dithered, Matched, Noisy, Previous, Sign
 from minipig.schedule import Schedule
 from minipig.seeds import generator
 from minipig.worlds import verdict as module
@@ -166,3 +166,9 @@ def test_a_rule_is_compared_and_shown():
     first, second = show_verdict(found).splitlines()
     assert first.startswith("binary       0.") and "(blank 0." in first
     assert second.endswith(found["three levels"]["sentence"])
+
+
+def test_a_rule_made_for_some_steps_is_judged_in_them():
+    """Previous shows the mask after its half of a step, which is another at other steps."""
+    rule = Previous()
+    assert verdict(rule, 16, 8) == verdict(Previous(16), 16, 8) and rule.steps == 256

@@ -99,9 +99,9 @@ def student_edition(notebook: dict) -> dict:
             cell["source"] = left_open("".join(cell["source"]))
             blanks += 1
     if blanks:
-        box = f"> **Student's edition.** In {blanks} cells there are functions to write. Until "
-        box += "you have written one, it says `NotImplementedError`, and cells that need it fail "
-        box += "as well."
+        count = f"{blanks} cell{'s' * (blanks > 1)}"
+        box = f"> **Student's edition.** In {count} there are functions to write. Until you have "
+        box += "written one, it says `NotImplementedError`, and cells that need it fail as well."
         about = dict(cell_type="markdown", id="students-edition", metadata={}, source=box)
         cells.insert(1, about)
     return notebook | {"cells": cells}

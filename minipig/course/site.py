@@ -55,7 +55,7 @@ def around(path: str, chapters: list[str]) -> str:
 
 
 def write_site(folder: Path) -> int:
-    """Write the site into `folder`; the number of pages. It starts at index.html.
+    """Write the site into `folder`; the number of its files. It starts at index.html.
 
     Raises ValueError if `folder` has files that are not a site's, OSError if it cannot be written.
     """

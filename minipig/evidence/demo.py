@@ -77,7 +77,7 @@ def run_demo(out: Path, demo: Demo, device: torch.device) -> dict:
 
 
 def sample_pairs(out: Path, demo: Demo, pair: PairModel, device: torch.device) -> Pairs:
-    """The synthetic pairs, in out/synthetic, and two figures of them."""
+    """The synthetic pairs, in out/synthetic, and three figures of them in `out`."""
     size, seed = demo.pair.size, demo.pair.seed
     how = (demo.synthetic, size, demo.sampling_steps, seed, device)
     pairs = sample_folder(out / "synthetic", pair, *how, solver=demo.solver)

@@ -55,7 +55,7 @@ def draw_table(
     image = ax.imshow(values, cmap="gray_r", vmin=0, vmax=0.3)
     for (i, j), value in np.ndenumerate(values):
         style = dict(ha="center", va="center", fontsize=8, color="w" if value > 0.15 else "k")
-        ax.text(j, i, f"{value:.2f}"[1:], **style)
+        ax.text(j, i, f"{value:.2f}".removeprefix("0"), **style)
     ax.set(xticks=range(len(columns)), yticks=range(len(rows)), title=title)
     ax.set(xticklabels=columns, yticklabels=rows)
     ax.tick_params(axis="x", rotation=60)

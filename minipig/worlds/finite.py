@@ -30,9 +30,13 @@ class FiniteWorld:
         """P(left | right) for a query such as "x1 y1 | x2 y2": sum the joint table, and divide.
 
         Every variable keeps its axis in every answer, of length 1 where it is summed out, so that
-        answers multiply as in equations. NaN where the condition has probability 0.
+        answers multiply as in equations. NaN where the condition has probability 0. Raises
+        ValueError for a variable that this world does not have.
         """
         left, _, right = query.partition("|")
+        if unknown := set(_names(query)) - set(self.names):
+            has = f"this world has {' '.join(self.names)}, and no {' '.join(sorted(unknown))}"
+            raise ValueError(f"{query!r} cannot be answered: {has}")
         return self._marginal(_names(left) + _names(right)) / self._marginal(_names(right))
 
     def _marginal(self, kept: list[str]) -> Tensor:

@@ -75,6 +75,7 @@ class Mixture:
 
     def recover(self, x0_hat: Tensor, t, *evidence: Tensor) -> Tensor:
         """The x_t whose estimate is x0_hat, by bisection: x0_hat grows with x_t. One pixel."""
+        self.check_one_pixel()
         signal, noise = self.schedule.scales(t, x0_hat)
         high = (signal * self.levels.abs().max() + 12 * noise) * torch.ones_like(x0_hat)
         low = -high
@@ -84,15 +85,24 @@ class Mixture:
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
 
+    def check_one_pixel(self) -> None:
+        """Raise ValueError if masks have more than one pixel."""
+        if (pixels := self.levels[0].numel()) != 1:
+            known = "joint, clean, previous and independent are known"
+            raise ValueError(f"for masks of {pixels} pixels only {known}, not other guides")
+
     def pair(self, guide: str | GuideRule, grid: list[int] | None = None) -> PairModel:
         """Both ideal denoisers for a guide of gaussian.py or any guide rule, for walk(clip=False).
 
         "previous" needs the grid; "matched", "one-way" and rules are for one pixel. model_y is
         trained on the rule's training guide and shown its sampling guide. Raises ValueError for
-        "clean" if f is a table.
+        "clean" if f is a table, and for "previous" without a grid; the denoisers raise it for a
+        guide that is for one pixel, and for several t at once where only one is possible.
         """
         if guide == "clean" and not callable(self.f):
             raise ValueError("the guide clean needs f as a function, not as a table")
+        if guide == "previous" and not grid:
+            raise ValueError("the guide previous needs the grid of the walk")
         after = dict(zip(grid, grid[1:])) if grid else {}
         rule = Show(guide) if isinstance(guide, str) else guide
 
@@ -103,6 +113,10 @@ class Mixture:
         def model_y(yt: Tensor, t: Tensor, shown: Tensor) -> Tensor:
             if guide == "clean":
                 return self.eps_y(yt, t, self.f(shown))
+            one_level = guide == "previous" or not isinstance(guide, str)
+            if one_level and (t != t[0]).any():
+                name = guide if isinstance(guide, str) else type(guide).__name__
+                raise ValueError(f"the ideal model_y of {name} needs one t for a whole batch")
             from_y = self.from_y(yt, t)
             about_x = {
                 "joint": lambda: [self.from_x(shown, t)],
@@ -114,8 +128,6 @@ class Mixture:
             if isinstance(guide, str):
                 posterior = self.posterior(from_y, *about_x[guide]())
                 return self.eps_y(yt, t, self._mean(posterior, self.means))
-            if (t != t[0]).any():
-                raise ValueError("the ideal model_y of a rule needs one t for a whole batch")
             parts = zip(yt.split(ROWS), shown.split(ROWS))  # small enough for a processor's cache
             f_mean = torch.cat([self.f_mean(guide, y, int(t[0]), x) for y, x in parts])
             return self.eps_y(yt, t, f_mean)
@@ -145,6 +157,7 @@ class Mixture:
         between the nearest that it gives. Raises ValueError for a guide of another shape, or one
         that depends on y0 or eps_2.
         """
+        self.check_one_pixel()
         eps = torch.linspace(-7, 7, NODES, dtype=yt.dtype)
         # one row for each y_t, level of x0 and eps_1
         rows = torch.meshgrid(yt.flatten(), self.levels.flatten(), eps, indexing="ij")

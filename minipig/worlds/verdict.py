@@ -6,6 +6,7 @@ rule or from the number of steps. At 64 steps about .03 remains even for rules t
 such as `noisy`. A useful rule is better than `blank`.
 """
 
+from copy import copy
 from functools import cache
 
 import numpy as np
@@ -73,11 +74,15 @@ def verdict(
 ) -> dict[str, tuple[float, float]]:
     """Total variation and sampling error of starts^2 pairs at the end of Algorithm 2, by world.
 
-    Raises ValueError for an invalid rule, and for one with `pixelwise = False`.
+    A rule with a number of `steps` is trained for these. Raises ValueError for an invalid rule, and
+    for one with `pixelwise = False`.
     """
     if not getattr(check_rule(rule), "pixelwise", True):
         name = type(rule).__name__
         raise ValueError(f"{name} needs several pixels, so it has no exact verdict: train it")
+    if hasattr(rule, "steps"):
+        rule = copy(rule)
+        rule.steps = steps
     found = {}
     for name, world in worlds(schedule).items():
         *_, last = walk(world.pair(rule), *lattice(starts), world.schedule.grid(steps), clip=False)

@@ -47,12 +47,15 @@ def run_solvers(out: Path, run: Path, n: int, seeds: int, device: torch.device, 
     "measured" has each seed's values; "summary" their mean and standard error, and those of the
     paired difference to the first case; "seconds" are timed at the end. The row "fresh" is n other
     phantoms, one slice a patient: the best possible values. Judge, samples and finished rows are
-    kept in the folder `work`, for resuming. Raises ValueError for a run not on phantoms.
+    kept in the folder `work`, for resuming. Raises ValueError for a run not on phantoms, or whose
+    rule does not fit one of the solvers.
     """
     check_counts(2, n=n, seeds=seeds)
     pair, config = load_pair(run, device)
     if config.data != "phantom":
         raise ValueError(f"{run} was trained on {config.data}; --solvers needs a run on phantoms")
+    for solver, steps in CASES.values():  # before anything is trained
+        SOLVERS[solver].levels(pair, steps)
     asked = {"run": asdict(config), "weights": weights_of(run), "n": n, "cases": CASES}
     claim_folder(work, asked)
     judge, _ = train_judge(config, device, work / "judge.ckpt")

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from minipig.data.checks import check_counts, held_out
+from minipig.data.classical import with_deformed
 from minipig.data.files import claim_folder, load_checkpoint, save_checkpoint, write_json
 from minipig.data.pairs import Pairs
 from minipig.data.phantoms import phantoms
@@ -114,6 +115,7 @@ def run_completions(
 def train_others(config: Config, device: torch.device, work: Path) -> tuple[nn.Module, nn.Module]:
     """The mask network, trained like the run's networks, and the U-Net, as in Table 2; resumes."""
     known, _ = load_data(config)
+    known = with_deformed(known, config.deformed, config.seed, None)  # as the run's networks
     how = partial(Training, mirror=config.mirror, seed=TRAINING)
     net = network(config, TRAINING).to(device)
     training = how(config.steps, config.batch, config.rate)

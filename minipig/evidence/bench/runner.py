@@ -12,8 +12,8 @@ rows             {name: row}. A row has the fields of worker.Row and what worker
                  one call on a batch); bfloat16, channels_last, recompute; loss; device; of a
                  "trial" the candidates' seconds. From these follow median, min, max;
                  peak_share (of the measured matrix-multiply peak; a backward pass counts as two
-                 forward passes); time_ratio and memory_ratio to `plain`; per_pair, seconds at 256
-                 and at 25 steps, of a "sample"
+                 forward passes); time_ratio and memory_ratio to `plain`; per_pair, seconds by each
+                 solver's number of steps, of a "sample"
 failed           {name: the last line that the process printed}
 left_out         {name: why}
 exponents        {"time: train ~ pixels": e, ...}, least squares in logs; memory above the base

@@ -36,7 +36,7 @@ class Row:
     "sample", one call of sample() with `steps` steps for `pairs` pairs, `batch` at a time;
     "matmul", one product of two square matrices of side `size`, whose number format is `network`.
     network: a name in networks.py. size: the image's side in pixels. budget: seconds after which
-    timing stops (two runs at least).
+    timing stops (two runs at least, twenty at most).
     """
 
     what: str
@@ -189,7 +189,7 @@ def memory(device: torch.device) -> tuple[int, int]:
         lines = Path("/proc/self/status").read_text().splitlines()
         status = dict(line.split(":", 1) for line in lines)
         return tuple(1024 * int(status[key].split()[0]) for key in ("VmRSS", "VmHWM"))
-    except OSError:
+    except (OSError, KeyError):  # not Linux, or a container that does not tell
         import resource
 
         unit = 1 if sys.platform == "darwin" else 1024

@@ -12,9 +12,8 @@ from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.protocol import Fold
 from minipig.evidence.tables.records import digest
 from minipig.evidence.tables.table1 import measure, measure_unit
-from minipig.evidence.tables.table2 import fresh_test
+from minipig.evidence.tables.table2 import fresh_test, trained_for
 from minipig.evidence.tables.text import columns
-from minipig.training.loop import Training
 from minipig.worlds.verdict import WORLDS
 
 RANKED = ("fd", "fd_lesion", "agreement", "dice")
@@ -51,8 +50,7 @@ def alone(experiment: Experiment, fold: Fold, source: str) -> dict:
         return record
     checkpoint = experiment.checkpoint_path(fold, *unit)
     pairs = experiment.samples(fold, source, p.measured)
-    settings = (p.segmenter_steps, p.segmenter_batch, p.segmenter_rate)
-    training = Training(*settings, seed=fold.number)
+    training = trained_for(p.segmenter_steps, p, fold.number)
     label = f"seed {fold.number}: segmenter on {source}"
     with records.making(*unit) as record:
         net = train_segmenter(pairs, training, experiment.device, checkpoint, label)

@@ -26,7 +26,7 @@ from minipig.evidence.tables.experiment import Experiment
 from minipig.evidence.tables.protocol import Fold, Protocol
 from minipig.evidence.tables.runner import check, provenance
 from minipig.extras.solvers import SOLVERS
-from minipig.rules import RULES, Previous
+from minipig.rules import RULES
 from minipig.schedule import Schedule
 from minipig.worlds.verdict import BESIDE, STEPS, WORLDS, beside, built_in, show_verdict, verdict
 
@@ -102,7 +102,7 @@ def check_rules(names: list[str], solver: str) -> None:
         steps = getattr(RULES[name](), "steps", None)  # of ddim
         if steps is not None and (solver, steps) != ("ddim", SOLVERS["ddim"].steps):
             told = f"{name} is for {steps} steps of ddim; the lab takes {SOLVERS[solver].steps}"
-            raise ValueError(f"{told} of {solver}")
+            raise ValueError(f"{told} of {solver}; change the rule's, or --solver")
 
 
 def draw_samples(experiment: Experiment, fold: Fold, rows: dict, solver: str) -> None:
@@ -129,10 +129,7 @@ def exact_verdicts(names: list[str], schedule: Schedule) -> tuple[dict, dict]:
                 if name in BESIDE and schedule == Schedule.linear():
                     found[name][S] = built_in(name, S)  # computed once
                     continue
-                rule = kind()
-                if isinstance(rule, Previous):
-                    rule.steps = S
-                found[name][S] = verdict(rule, S, schedule=schedule)
+                found[name][S] = verdict(kind(), S, schedule=schedule)
     last = {name: by_steps[STEPS[-1]] for name, by_steps in found.items()}
     others = {name: last[name] for name in BESIDE}
     exact, verdicts = {}, {}

@@ -37,7 +37,7 @@ class TwoTimes(nn.Module):
 
 
 def loss(net: TwoTimes, pair: NoisyPair) -> Tensor:
-    """Mean over both chains of (eps - net(x_t, t, y_s, s))^2; s is the next pair's t."""
+    """Mean over both chains of (eps - net(x_t, t, y_s, s))^2; s is the previous pair's t."""
     s = pair.t.roll(1)  # as random as t, and independent of it
     ys = pair.schedule.add_noise(pair.y0, s, pair.eps_2)
     eps_x, eps_y = net(pair.xt, pair.t, ys, s)

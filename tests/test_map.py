@@ -251,6 +251,19 @@ def test_the_best_rival_alone_decides():
     assert found["verdict"] == "undecided" and set(found["patients"]) == {"25"}
 
 
+def test_a_lead_over_one_rival_bounds_that_over_the_best():
+    """Nobody needs to be computed any more once a rival is nearer to PIG than the claim allows."""
+    values = made_up(PIG=0.6, SegGuidedDif=lambda n, s: 0.59 if n == 10 else 0.5)
+    found = judged(values)["H6"]
+    assert found["verdict"] == "cannot hold" and not found["patients"]
+    assert {n: part["over"] for n, part in found["so_far"].items()} == dict.fromkeys(
+        ("10", "25"), "SegGuidedDif"
+    )
+    assert "+1.0 (+1.0 to +1.0) over SegGuidedDif at 10, other rivals missing" in map_text(values)
+    del values["SegGuidedDif"]["10"]["31"]  # one replica less, and nothing is known
+    assert judged(values)["H6"]["verdict"] == "undecided"
+
+
 @pytest.mark.parametrize("patients, count", [(9, 10), (70, 50), (71, 100), (400, 200)])
 def test_a_set_is_told_of_the_nearest_number_of_patients(patients, count):
     gain = {n: n / 1e4 for n in PATIENTS}  # another at each number

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from minipig.evidence.map.design import BESIDE, GENERATORS, LARGER, PATIENTS, SEEDS
+from minipig.evidence.map.design import BENT_MASKS, BESIDE, GENERATORS, LARGER, PATIENTS, SEEDS
 from minipig.evidence.map.verdicts import difference, gains
 
 # marker, line, colour, label; readable without colour
@@ -14,13 +14,15 @@ STYLES = {
     "classical-more": ("D", "--", "C1", "twice as much classical"),
     "classical-known": ("P", ":", "C1", "all classical that generators learn from"),
     "SegGuidedDif": ("v", "-", "C2", "SegGuidedDif, old masks"),
+    "SegGuidedDif-bentmasks": (">", ":", "C2", "SegGuidedDif, old masks deformed"),
     "ControlNet": ("^", "-", "C3", "ControlNet, old masks"),
+    "ControlNet-bentmasks": ("1", ":", "C3", "ControlNet, old masks deformed"),
     "SegGuidedDif-newmasks": ("<", "-", "C4", "SegGuidedDif, new masks"),
     "joint": ("x", "-", "C0", "one joint network"),
     "PIG": ("o", "-", "black", "PIG"),
 }
 PANELS = {
-    "real": ("Added to real pairs", ("fresh", "classical", *GENERATORS)),
+    "real": ("Added to real pairs", ("fresh", "classical", *GENERATORS, *BENT_MASKS)),
     "classical": ("Added to classical augmentation", (*LARGER, *BESIDE)),
 }
 

@@ -83,9 +83,11 @@ def map_text(values: dict) -> str:
     if any("[" in line for line in text):
         text.append(f"[n]: n of {len(SEEDS)} replicas so far")
     for name, found in judged(values).items():
+        judged_at = found["patients"] | found["so_far"]
         parts = [
             f"{points(part['estimate'], *part['interval'])} over {part['over']} at {count}"
-            for count, part in found["patients"].items()
+            + ", other rivals missing" * (count in found["so_far"])
+            for count, part in judged_at.items()
         ]
         told = f"{name} {found['claim']}, at least {100 * found['bound']:.2f}: "
         text.append(told + "; ".join([*parts, found["verdict"]]))

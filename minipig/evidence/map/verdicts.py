@@ -28,26 +28,35 @@ def gains(values: dict, base: str, sources: tuple[str, ...]) -> dict[str, dict]:
 
 
 def judged(values: dict) -> dict[str, dict]:
-    """Each hypothesis: {"claim", "bound", "verdict", "patients": {count: {"over", ...}}}.
+    """Each hypothesis: {"claim", "bound", "verdict", "patients": {count: {"over", ...}}, "so_far"}.
 
     Every number of patients is judged alone, as soon as all replicas are there, and all must hold.
     "over" is the best rival, chosen by the values that PIG is compared with, which favours the
-    rival; "interval" is 95 %. shown: the intervals lie above the bound; holds: the estimates reach
-    it, and the intervals lie above 0; refuted: an interval lies below the bound; fails: none of
-    these; undecided: replicas are missing.
+    rival; "interval" is 95 %. "so_far" is the same over the best of the rivals that are complete,
+    where others are not: the estimate can only fall.
+
+    shown: the intervals lie above the bound; holds: the estimates reach it, and the intervals lie
+    above 0; refuted: an interval lies below the bound; fails: none of these; cannot hold: replicas
+    are missing, but an estimate is below the bound already; undecided: replicas are missing.
     """
     results = {}
     for name, (claim, source, bases, bound, counts) in HYPOTHESES.items():
         found: dict[str, dict] = {}
+        so_far: dict[str, dict] = {}
         for count in counts:
             over = {base: difference(values, source, base, count) for base in bases}
-            if {len(change) for change in over.values()} == {len(SEEDS)}:
+            over = {base: change for base, change in over.items() if len(change) == len(SEEDS)}
+            if over:
                 base = min(over, key=lambda base: over[base].mean())
                 mean, ends = float(over[base].mean()), interval(over[base], INDEPENDENT)
-                found[str(count)] = dict(over=base, estimate=mean, interval=list(ends))
-        results[name] = dict(claim=claim, bound=bound, patients=found)
-        whole = len(found) == len(counts)
-        results[name]["verdict"] = verdict(found.values(), bound) if whole else "undecided"
+                part = dict(over=base, estimate=mean, interval=list(ends))
+                (found if len(over) == len(bases) else so_far)[str(count)] = part
+        results[name] = dict(claim=claim, bound=bound, patients=found, so_far=so_far)
+        if len(found) == len(counts):
+            results[name]["verdict"] = verdict(found.values(), bound)
+        else:
+            low = any(part["estimate"] < bound for part in (found | so_far).values())
+            results[name]["verdict"] = "cannot hold" if low else "undecided"
     return results
 
 

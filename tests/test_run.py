@@ -259,6 +259,8 @@ def test_the_runs_in_the_repository_load(side):
     masks, slices = next(sample(pair, 2, config.size, steps=3))
     assert masks.shape == slices.shape == (2, 1, side, side)
     assert (folder / "pair.pt").stat().st_size < 8e6
+    start = load_start(folder)  # and say what a training that goes on may not hold out
+    assert len(start.seen) + len(start.unseen) == config.pairs
 
 
 def test_a_rule_that_is_trained_alike_may_sample_and_no_other(trained):

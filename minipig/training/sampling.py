@@ -1,5 +1,6 @@
 """Sample a pair model into a folder of PNG files, in the layout that training reads."""
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minipig import plot
-from minipig.data.files import locked, write_atomically, write_figure
+from minipig.data.files import locked, write_figure, write_json
 from minipig.data.folder import PairFolder
 from minipig.data.heartbeat import Heartbeat
 from minipig.data.manifest import rows_of
@@ -20,7 +21,7 @@ from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel, State, sample
 from minipig.seeds import SampleNoise
 
-DRAWN = ".drawn"  # the fingerprint of the pairs whose figures a folder has
+DRAWN = ".drawn.json"  # of a folder's figures: the fingerprint of the pairs that they show
 
 
 def sample_folder(
@@ -102,7 +103,7 @@ def figures_are_current(out: Path, pairs: Pairs) -> bool:
     """Whether `out` has all figures, and they are of these pairs."""
     names = (DRAWN, "figure_3.png", "method.png", "samples.png")
     return all((out / name).exists() for name in names) and (
-        (out / DRAWN).read_text() == pairs.fingerprint()
+        json.loads((out / DRAWN).read_text()) == {"pairs": pairs.fingerprint()}
     )
 
 
@@ -134,4 +135,4 @@ def draw_figures(
     write_figure(out / "figure_3.png", plot.figure_3(seen(), at=quarters))
     write_figure(out / "method.png", plot.method_figure(columns))
     write_figure(out / "samples.png", plot.pair_grid(*pairs[:32], title="synthetic pairs"))
-    write_atomically(out / DRAWN, pairs.fingerprint().encode())
+    write_json(out / DRAWN, {"pairs": pairs.fingerprint()})

@@ -34,7 +34,7 @@ from minipig.extras.solvers import SOLVERS
 from minipig.training.config import SETTINGS, Config, check_room, load_data
 from minipig.training.film import write_film
 from minipig.training.run import load_pair, load_start, quoted, train_pair, weights_of
-from minipig.training.sampling import draw_figures, figures_are_current, sample_folder
+from minipig.training.sampling import draw_figures, figures_are_current, sample_folder, shows
 from minipig.training.speed import Speed, check_parts
 from minipig.worlds.verdict import BESIDE
 
@@ -119,7 +119,7 @@ def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
     claim_folder(out, {"weights": weights_of(args.run)} | settings)
     how = (steps, args.seed, device)
     pairs = sample_folder(out, pair, args.n, config.size, *how, args.batch, args.solver)
-    if not figures_are_current(out, pairs):
+    if not shows(out, pairs):
         measured = [name for name in MEASURED if (out / name).exists()]  # of other samples
         for name in measured:
             (out / name).unlink()
@@ -127,6 +127,7 @@ def sample(args: argparse.Namespace, device: torch.device) -> list[Path]:
             print(
                 "note: the agreement was of other samples, and is removed; give --agreement again"
             )
+    if not figures_are_current(out, pairs):
         draw_figures(out, pair, pairs, *how, args.solver)
     print(f"figures: {out}/samples.png, {out}/figure_3.png, {out}/method.png")
     if args.film:

@@ -102,9 +102,10 @@ def explain(error: Exception, args: argparse.Namespace) -> str:
         return "--compile needs a C++ compiler (g++, or CXX); install one, or leave --compile out"
     short = failed and re.search("out of memory|allocate memory", text)
     if short or isinstance(error, MemoryError):
-        remedies = {"train": "give --accumulate 2 or more", "sample": "give a lower --batch"}
-        larger = "free memory, or use a larger machine"  # else it was for data
-        remedy = remedies.get(args.command, larger) if short else larger
+        remedy = "free memory, or use a larger machine"
+        if short:  # of a batch, not of data
+            smaller = {"train": "give --accumulate 2 or more", "sample": "give a lower --batch"}
+            remedy = smaller.get(args.command, remedy)
         return f"out of memory; {remedy}, and repeat the command"
     if failed:
         return ""

@@ -260,6 +260,10 @@ def test_what_was_measured_of_fewer_samples_is_removed(trained, monkeypatch, cap
     os.utime(trained / "copy" / "manifest.csv")  # the last that was copied
     sampled(trained, trained / "copy", "-n", 2)
     assert (trained / "copy" / "agreement.json").exists()
+    (trained / "copy" / "samples.png").unlink()  # is drawn again, and the pairs are the same
+    sampled(trained, trained / "copy", "-n", 2)
+    assert (trained / "copy" / "agreement.json").exists()
+    assert (trained / "copy" / "samples.png").exists()
     monkeypatch.setattr(commands, "measure_novelty", lambda *_: None)  # its data cannot be read
     sampled(trained, trained / "grown", "-n", 3)
     assert not any((trained / "grown" / name).exists() for name in commands.MEASURED)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from minipig.data.checks import held_out
-from minipig.data.files import save_checkpoint
+from minipig.data.files import load_checkpoint, save_checkpoint
 from minipig.evidence import judge
 from minipig.evidence.bench import compare_solvers as solvers
 from minipig.evidence.bench.compare_solvers import run_solvers, table
@@ -66,6 +66,16 @@ def test_every_case_has_every_measure_for_every_seed(result):
     assert asked["seeds"] == 2 and asked["n"] == 3 and asked["run"]["preset"] == "tiny"
     assert set(result["seconds"]) == set(CASES) and min(result["seconds"].values()) > 0
     assert set(result["machine"]) >= {"python", "torch", "device", "threads"}
+
+
+def test_a_rule_that_a_solver_does_not_fit_is_refused_before_a_judge_is_trained(run, tmp_path):
+    saved = load_checkpoint(run / "pair.pt", {"config"})
+    save_checkpoint(
+        tmp_path / "pair.pt", saved | {"config": saved["config"] | {"rule": "previous"}}
+    )
+    with pytest.raises(ValueError, match="Previous needs the solver ddim with 256 sampling steps"):
+        run_solvers(tmp_path / "solvers.json", tmp_path, 3, 2, CPU, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
 
 
 def test_equal_solvers_differ_by_nothing_and_others_by_something(result):

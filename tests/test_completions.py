@@ -36,11 +36,16 @@ def small(monkeypatch):
 
 
 def test_a_run_is_measured_and_resumed(small, tmp_path, monkeypatch, capsys):
-    config = Config(pairs=8, size=(16, 16), preset="tiny", steps=2, batch=4)
+    config = Config(pairs=8, size=(16, 16), preset="tiny", steps=2, batch=4, deformed=5)
+    learnt, fit = [], completions.fit
+    monkeypatch.setattr(
+        completions, "fit", lambda *args, **how: learnt.append(len(args[2])) or fit(*args, **how)
+    )
     nets = {name: network(config, i).state_dict() for i, name in enumerate(("model_x", "model_y"))}
     save_checkpoint(tmp_path / "run" / "pair.pt", {"config": asdict(config)} | nets)
     settings = (tmp_path / "out.json", tmp_path / "run", 3, 2, CPU, tmp_path / "work")
     result = run_completions(*settings)
+    assert learnt == [8 + 5]  # the rival learns from all that the run has learnt from
     assert set(result["masks"]) == {"guider", "uncorrected", "mask network", "U-Net"}
     for name, row in result["masks"].items():
         assert 0 <= row["dice"][0] <= 1 and 0 <= row["brier"] <= 1

@@ -26,6 +26,7 @@ from minipig.training.speed import Speed, laid_out, part_of
 from minipig.unet import PairedUNet
 
 Seconds = dict[str, float | None]  # of a step, by candidate; None: it cannot be taken here
+Speeds = dict[str, Speed]  # by candidate
 CANDIDATES = {
     "float32": dict(bfloat16=False, channels_last=False),
     "float32, channels last": dict(bfloat16=False, channels_last=True),
@@ -48,20 +49,19 @@ def decided(
     """
     number, processes = rank()
     most = -(-len(pair.x0) // (speed.accumulate * processes))  # pairs that are computed at once
-    possible = [
-        name
+    possible = {
+        name: replace(speed, **how)
         for name, how in CANDIDATES.items()
         if all(getattr(speed, field) in (None, value) for field, value in how.items())
-    ]
+    }
     worth = steps >= WORTH and len(possible) > 1
     decision = [None]
     if number == 0:
         device = next(net.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            how = (net, loss, pair, most, bool(speed.recompute))
-            seconds = tried(possible, *how) if worth else {}
+            seconds = tried(possible, net, loss, pair, most) if worth else {}
             works = {name: value for name, value in seconds.items() if value is not None}
-            speed = replace(speed, **CANDIDATES[min(works, key=works.get, default=possible[0])])
+            speed = possible[min(works, key=works.get, default=next(iter(possible)))]
             if speed.recompute is None:
                 speed = replace(speed, recompute=too_large(net, loss, pair, most, speed.bfloat16))
         decision = [(speed, seconds)]
@@ -71,27 +71,22 @@ def decided(
 
 
 def tried(
-    names: list[str],
-    net: nn.Module,
-    loss: Callable,
-    pair: NoisyPair,
-    most: int,
-    recompute: bool = False,
-    again: bool = False,
+    speeds: Speeds, net: nn.Module, loss: Callable, pair: NoisyPair, most: int, again=False
 ) -> Seconds:
-    """The seconds of a step with `most` pairs by these candidates: from the cache, or by a trial.
+    """`trial` of these candidates for this step, whose result is kept in the cache.
 
-    again: try, even if the cache has them.
+    again: try, even if the cache has it.
     """
+    recompute = any(speed.recompute for speed in speeds.values())
     key = described(net, most, pair.x0.shape[2:]) + ", recomputing" * recompute
     seconds = kept_trials().get(key, {})
     # if all had failed, it was by the loss, or for memory that was short then
-    if again or not set(names) <= seconds.keys() or not any(map(seconds.get, names)):
-        seconds = trial(names, net, loss, pair, most, recompute)
+    if again or not speeds.keys() <= seconds.keys() or not any(map(seconds.get, speeds)):
+        seconds = trial(speeds, net, loss, pair, most)
         with suppress(OSError), locked(cache(), wait=True):  # it may be impossible to write
             kept = kept_trials()
             write_json(cache(), kept | {key: kept.get(key, {}) | seconds})
-    return {name: seconds[name] for name in names}
+    return {name: seconds[name] for name in speeds}
 
 
 def described(net: nn.Module, most: int, size: tuple[int, int]) -> str:
@@ -119,17 +114,9 @@ def kept_trials() -> dict[str, Seconds]:
     return {}
 
 
-def trial(
-    names: list[str],
-    net: nn.Module,
-    loss: Callable,
-    pair: NoisyPair,
-    most: int,
-    recompute: bool = False,
-) -> Seconds:
-    """Time forward and backward passes by each candidate, in turn, on copies of `net`."""
+def trial(speeds: Speeds, net: nn.Module, loss: Callable, pair: NoisyPair, most: int) -> Seconds:
+    """Time a step with `most` pairs by each candidate, in turn, on copies of `net`."""
     device = next(net.parameters()).device
-    speeds = {name: Speed(**CANDIDATES[name], recompute=recompute) for name in names}
     networks = {name: laid_out(copy.deepcopy(net), how).train() for name, how in speeds.items()}
 
     def seconds(name: str, rows: int) -> float | None:
@@ -147,7 +134,7 @@ def trial(
         return time.perf_counter() - start
 
     # one pair: the first call of each also prepares the libraries, so it counts only if it is long
-    found = {name: seconds(name, 1) for name in names}
+    found = {name: seconds(name, 1) for name in speeds}
     for name, first in found.items():
         if first is not None and (first < LONG or device.type == "cuda"):
             found[name] = seconds(name, 1)

@@ -21,7 +21,7 @@ from minipig.extras.solvers import SOLVERS
 from minipig.sampler import PairModel, State, sample
 from minipig.seeds import SampleNoise
 
-DRAWN = ".drawn.json"  # of a folder's figures: the fingerprint of the pairs that they show
+SHOWN = ".shown.json"  # the fingerprint of the pairs that a folder's figures and measures are of
 
 
 def sample_folder(
@@ -99,12 +99,16 @@ def first_states(
     return SOLVERS[solver].walk(pair, x_T, y_T, SOLVERS[solver].levels(pair, steps))
 
 
+def shows(out: Path, pairs: Pairs) -> bool:
+    """Whether what was drawn and measured in `out` is of these pairs."""
+    path = out / SHOWN
+    return path.exists() and json.loads(path.read_text()) == {"pairs": pairs.fingerprint()}
+
+
 def figures_are_current(out: Path, pairs: Pairs) -> bool:
     """Whether `out` has all figures, and they are of these pairs."""
-    names = (DRAWN, "figure_3.png", "method.png", "samples.png")
-    return all((out / name).exists() for name in names) and (
-        json.loads((out / DRAWN).read_text()) == {"pairs": pairs.fingerprint()}
-    )
+    names = ("figure_3.png", "method.png", "samples.png")
+    return all((out / name).exists() for name in names) and shows(out, pairs)
 
 
 @torch.no_grad()
@@ -135,4 +139,4 @@ def draw_figures(
     write_figure(out / "figure_3.png", plot.figure_3(seen(), at=quarters))
     write_figure(out / "method.png", plot.method_figure(columns))
     write_figure(out / "samples.png", plot.pair_grid(*pairs[:32], title="synthetic pairs"))
-    write_json(out / DRAWN, {"pairs": pairs.fingerprint()})
+    write_json(out / SHOWN, {"pairs": pairs.fingerprint()})

@@ -75,7 +75,6 @@ class Mixture:
 
     def recover(self, x0_hat: Tensor, t, *evidence: Tensor) -> Tensor:
         """The x_t whose estimate is x0_hat, by bisection: x0_hat grows with x_t. One pixel."""
-        self.check_one_pixel()
         signal, noise = self.schedule.scales(t, x0_hat)
         high = (signal * self.levels.abs().max() + 12 * noise) * torch.ones_like(x0_hat)
         low = -high
@@ -85,24 +84,22 @@ class Mixture:
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
 
-    def check_one_pixel(self) -> None:
-        """Raise ValueError if masks have more than one pixel."""
-        if (pixels := self.levels[0].numel()) != 1:
-            known = "joint, clean, previous and independent are known"
-            raise ValueError(f"for masks of {pixels} pixels only {known}, not other guides")
-
     def pair(self, guide: str | GuideRule, grid: list[int] | None = None) -> PairModel:
         """Both ideal denoisers for a guide of gaussian.py or any guide rule, for walk(clip=False).
 
         "previous" needs the grid; "matched", "one-way" and rules are for one pixel. model_y is
         trained on the rule's training guide and shown its sampling guide. Raises ValueError for
-        "clean" if f is a table, and for "previous" without a grid; the denoisers raise it for a
-        guide that is for one pixel, and for several t at once where only one is possible.
+        "clean" if f is a table, for "previous" without a grid, and for guides of one pixel if there
+        are more; model_y of "previous" and of rules raises it for several t at once.
         """
         if guide == "clean" and not callable(self.f):
             raise ValueError("the guide clean needs f as a function, not as a table")
         if guide == "previous" and not grid:
             raise ValueError("the guide previous needs the grid of the walk")
+        pixels, any_size = self.levels[0].numel(), ("joint", "clean", "previous", "independent")
+        if pixels != 1 and guide not in any_size:
+            known = f"{', '.join(any_size)} alone are known"
+            raise ValueError(f"for masks of {pixels} pixels {known}, not {guide}")
         after = dict(zip(grid, grid[1:])) if grid else {}
         rule = Show(guide) if isinstance(guide, str) else guide
 
@@ -157,7 +154,6 @@ class Mixture:
         between the nearest that it gives. Raises ValueError for a guide of another shape, or one
         that depends on y0 or eps_2.
         """
-        self.check_one_pixel()
         eps = torch.linspace(-7, 7, NODES, dtype=yt.dtype)
         # one row for each y_t, level of x0 and eps_1
         rows = torch.meshgrid(yt.flatten(), self.levels.flatten(), eps, indexing="ij")

@@ -165,8 +165,9 @@ def measure(row: Row, device: torch.device) -> dict:
 def choosing(row: Row, net: nn.Module, device: torch.device) -> dict:
     """The trial of all candidates: its own seconds, and those of a step by each of them."""
     base, _ = memory(device)
-    how = (net, model_x_loss, batch_of(row, device), row.batch)
-    seconds, candidates = timed(partial(tried, list(CANDIDATES), *how, again=True), device)
+    speeds = {name: Speed(**how) for name, how in CANDIDATES.items()}
+    step = (net, model_x_loss, batch_of(row, device), row.batch)
+    seconds, candidates = timed(partial(tried, speeds, *step, again=True), device)
     sizes = dict(base_bytes=base, peak_bytes=memory(device)[1], parameters=0, forward_flops=0)
     found = dict(device=str(device), seconds=[seconds], first_seconds=[seconds]) | sizes
     return found | dict(bfloat16=False, loss=None, candidates=candidates)

@@ -9,7 +9,6 @@ small grey images, and the diffusion is trained on mean latents, without the aut
 """
 
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,8 @@ from torch.nn import functional as F
 from minipig.data.pairs import Pairs
 from minipig.evidence.methods.batch import Batch
 from minipig.extras.conditional import knows
-from minipig.guider import NoisyPair, model_y_loss
+from minipig.guider import NoisyPair
+from minipig.rules import loss_of
 from minipig.unet import PairedUNet
 
 WIDTHS = (64, 64, 64)
@@ -101,7 +101,7 @@ class FoldedMask:
         return F.pixel_unshuffle(state.x0_hat, SIDE)
 
 
-loss = partial(model_y_loss, rule=FoldedMask())
+loss = loss_of(FoldedMask())
 
 
 @torch.no_grad()

@@ -5,16 +5,14 @@ is PIG without the guider, and takes its masks from the training set. The two ro
 the masks.
 """
 
-from functools import partial
-
 from torch import Tensor
 
 from minipig.evidence.methods.batch import Batch
 from minipig.extras.conditional import knows
-from minipig.guider import Denoiser, model_y_loss
-from minipig.rules import Clean
+from minipig.guider import Denoiser
+from minipig.rules import Clean, loss_of
 
-loss = partial(model_y_loss, rule=Clean())
+loss = loss_of(Clean())
 
 
 def draw(net: Denoiser, batch: Batch) -> tuple[Tensor, Tensor]:
